@@ -1,0 +1,63 @@
+# Everything a developer runs. Each target sets up .venv itself, from the interpreter it is given:
+#     make test PYTHON=python3.13
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Servers for the tests are looked for by tests/servers; MKDOCS and pytest fail on warnings.
+PLUGINS := $(patsubst %/pyproject.toml,-e ./%,$(wildcard plugins/*/pyproject.toml))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv lint types docs servers test demo bench clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: .venv/.test  ## set up .venv with all that development needs
+
+lint: .venv/.test  ## style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.test  ## mypy, strict
+	$(BIN)/mypy
+
+docs: .venv/.test  ## build the site into site/, where a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+servers: .venv/.test  ## find RabbitMQ and Redis for the tests; on Debian, as root, install them if there are none
+	@$(BIN)/python -m tests.servers.install
+
+test: lint types docs servers  ## everything that must hold before a commit
+	@rm -f .coverage .coverage.*
+	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST)
+
+demo: .venv/.core  ## watch a call survive, without any server installed
+	@$(BIN)/resilient-rpc demo
+
+bench: .venv/.bench  ## measure against the peers
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove what the other targets made
+	rm -rf .venv site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# --- the environment, in three sizes; a stamp is older than pyproject.toml when it must be made again ---
+
+.venv/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) here; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "error: resilient_rpc needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1); name another: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: $(PYTHON) cannot make a venv (Debian: apt-get install python3-venv)" >&2; exit 1; }
+
+.venv/.core: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+.venv/.test: pyproject.toml $(wildcard plugins/*/pyproject.toml) | .venv/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[test,docs]' $(PLUGINS)
+	@touch .venv/.core $@
+
+.venv/.bench: .venv/.core | .venv/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[bench]'
+	@touch $@
