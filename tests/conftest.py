@@ -1,0 +1,5 @@
+"""What every test may ask for; the fixtures stand in the plug-ins named here."""
+
+pytest_plugins = [
+    "tests.servers.fixtures",
+]

@@ -1,0 +1,61 @@
+"""Which server the tests get: named by the environment, else local binaries, else docker, else a clear error."""
+
+from __future__ import annotations
+
+import os
+
+from tests.servers import containers, rabbitmq, redis
+from tests.servers.handle import Broker, RemoteBroker, RemoteServer, Server, ServerError
+
+AMQP_URL = "RESILIENT_RPC_TEST_AMQP_URL"
+REDIS_URL = "RESILIENT_RPC_TEST_REDIS_URL"
+
+
+def broker(*, private: bool = False) -> Broker:
+    """A RabbitMQ, not started yet; a private one is ours to kill, so never the environment's."""
+    url = os.environ.get(AMQP_URL)
+    if url and not private:
+        return RemoteBroker(url, AMQP_URL)
+    binaries = rabbitmq.find()
+    if binaries is not None:
+        return rabbitmq.LocalBroker(binaries)
+    if containers.available():
+        return containers.DockerBroker()
+    raise ServerError(_missing("RabbitMQ", AMQP_URL, private=private))
+
+
+def redis_server(*, private: bool = False) -> Server:
+    """A Redis, not started yet; a private one is ours to kill, so never the environment's."""
+    url = os.environ.get(REDIS_URL)
+    if url and not private:
+        return RemoteServer(url, REDIS_URL)
+    binary = redis.find()
+    if binary is not None:
+        return redis.LocalRedis(binary)
+    if containers.available():
+        return containers.DockerRedis()
+    raise ServerError(_missing("Redis", REDIS_URL, private=private))
+
+
+def origins() -> dict[str, str | None]:
+    """For each kind of server where it would come from, or None; nothing is started."""
+    amqp = f"${AMQP_URL}" if os.environ.get(AMQP_URL) else _local_or_docker(rabbitmq.find())
+    store = f"${REDIS_URL}" if os.environ.get(REDIS_URL) else _local_or_docker(redis.find())
+    return {"RabbitMQ": amqp, "Redis": store}
+
+
+def private_possible() -> dict[str, bool]:
+    """For each kind of server whether the tests can start one of their own."""
+    docker = containers.available()
+    return {"RabbitMQ": docker or rabbitmq.find() is not None, "Redis": docker or redis.find() is not None}
+
+
+def _local_or_docker(local: object) -> str | None:
+    if local is not None:
+        return str(local)
+    return "docker" if containers.available() else None
+
+
+def _missing(name: str, variable: str, *, private: bool) -> str:
+    named = "" if private else f"set {variable}, "
+    return f"no {name} for the tests: {named}install its binaries, or start docker (as root on Debian: make servers)"

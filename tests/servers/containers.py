@@ -1,0 +1,134 @@
+"""RabbitMQ and Redis in docker, by testcontainers. The images are pinned: a new server version is a change of ours."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tests.servers.handle import Broker, Server, ServerError
+from tests.servers.ports import free_port, speaks_amqp, speaks_redis, wait_until
+
+RABBITMQ_IMAGE = "rabbitmq:4.1.4-management"
+REDIS_IMAGE = "redis:7.4.5"
+BOOT_SECONDS = 60.0
+
+
+def available() -> bool:
+    """Whether a docker daemon answers."""
+    import docker  # noqa: PLC0415 - slow to import, and seldom needed
+
+    try:
+        client = docker.from_env(timeout=3)
+    except docker.errors.DockerException:
+        return False
+    try:
+        return bool(client.ping())
+    except (docker.errors.DockerException, OSError):
+        return False
+    finally:
+        client.close()
+
+
+class Container(Server):
+    """A container that keeps its port and its data over `stop`, `kill` and `start`."""
+
+    image: str
+    inner_port: int
+    scheme: str
+    ready: Callable[[int, str], bool]
+    settings: Mapping[str, str] = {}
+
+    def __init__(self) -> None:
+        self.origin = f"docker {self.image}"
+        self._container: Any = None
+        self.url = ""
+
+    @property
+    def alive(self) -> bool:
+        if self._container is None:
+            return False
+        inner = self._inner()
+        inner.reload()
+        return inner.status in {"running", "paused"}
+
+    def start(self) -> None:
+        if self._container is None:
+            self._create()
+        elif not self.alive:
+            self._inner().start()
+        wait_until(lambda: self.ready(self.port, self._host), seconds=BOOT_SECONDS, what=f"{self.image} ready")
+
+    def _create(self) -> None:
+        from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - like docker
+
+        # A fixed port, because docker picks another one each time a container is started again.
+        self.port = free_port()
+        container = DockerContainer(self.image).with_bind_ports(self.inner_port, self.port)
+        for name, value in self.settings.items():
+            container = container.with_env(name, value)
+        self._container = container.start()
+        self._host = container.get_container_host_ip()
+        self.url = f"{self.scheme}{self._host}:{self.port}/"
+
+    def stop(self) -> None:
+        if self.alive:
+            self.thaw()
+            self._inner().stop(timeout=30)
+
+    def kill(self) -> None:
+        if self.alive:
+            self.thaw()  # the freezer would hold the signal back
+            self._inner().kill()
+            self._inner().wait(timeout=30)
+
+    def freeze(self) -> None:
+        self._inner().pause()
+
+    def thaw(self) -> None:
+        inner = self._inner()
+        inner.reload()
+        if inner.status == "paused":
+            inner.unpause()
+
+    def dispose(self) -> None:
+        if self._container is not None:
+            with contextlib.suppress(Exception):
+                self.thaw()
+            self._container.stop()
+
+    def _inner(self) -> Any:
+        if self._container is None:
+            raise ServerError(f"{self.image} was not started")
+        return self._container.get_wrapped_container()
+
+
+class DockerBroker(Container, Broker):
+    """RabbitMQ in docker."""
+
+    image = RABBITMQ_IMAGE
+    inner_port = 5672
+    scheme = "amqp://guest:guest@"
+    ready = staticmethod(speaks_amqp)
+    # guest may only come from loopback, and the host is not that for a container; the node's name keeps its data.
+    settings: Mapping[str, str] = {
+        "RABBITMQ_DEFAULT_USER": "guest",
+        "RABBITMQ_DEFAULT_PASS": "guest",
+        "RABBITMQ_NODENAME": "rabbit@localhost",
+    }
+
+    def ctl(self, *args: str) -> str:
+        code, output = self._inner().exec_run(["rabbitmqctl", "--quiet", *args])
+        text = output.decode(errors="replace")
+        if code:
+            raise ServerError(f"rabbitmqctl {' '.join(args)} ended with {code}: {text}")
+        return str(text)
+
+
+class DockerRedis(Container):
+    """Redis in docker."""
+
+    image = REDIS_IMAGE
+    inner_port = 6379
+    scheme = "redis://"
+    ready = staticmethod(speaks_redis)

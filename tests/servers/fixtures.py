@@ -1,0 +1,91 @@
+"""The fixtures that hand real servers to tests. A test that asks for one is marked by that: `broker`, `fault`."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.servers import choose
+from tests.servers.handle import Broker, Server
+from tests.servers.proxy import Proxy
+
+BROKER_FIXTURES = {"broker", "amqp_url", "private_broker", "module_broker"}
+FAULT_FIXTURES = {"private_broker", "module_broker", "private_redis", "proxy"}
+
+
+def pytest_report_header() -> list[str]:
+    """Say where the servers come from."""
+    return [f"{name}: {origin or 'none found'}" for name, origin in choose.origins().items()]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by the servers they ask for, so that `-m 'not broker'` never forgets one."""
+    for item in items:
+        asked = set(getattr(item, "fixturenames", ()))
+        if asked & BROKER_FIXTURES:
+            item.add_marker("broker")
+        if asked & FAULT_FIXTURES:
+            item.add_marker("fault")
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """The RabbitMQ all tests share: never kill it, and use names made from `service`."""
+    with choose.broker() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Server]:
+    """The Redis all tests share: never kill or flush it, and use keys made from `service`."""
+    with choose.redis_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def amqp_url(broker: Broker) -> str:
+    """Where the shared RabbitMQ is."""
+    return broker.url
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: Server) -> str:
+    """Where the shared Redis is."""
+    return redis_server.url
+
+
+@pytest.fixture
+def service() -> str:
+    """A name nobody else uses: for a service, a queue, a prefix of keys."""
+    return f"t{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def private_broker() -> Iterator[Broker]:
+    """A RabbitMQ of this test alone, to be killed, frozen and filled."""
+    with choose.broker(private=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def module_broker() -> Iterator[Broker]:
+    """A RabbitMQ of this test module: for tests that leave it running again."""
+    with choose.broker(private=True) as server:
+        yield server
+
+
+@pytest.fixture
+def private_redis() -> Iterator[Server]:
+    """A Redis of this test alone."""
+    with choose.redis_server(private=True) as server:
+        yield server
+
+
+@pytest.fixture
+def proxy() -> Iterator[Callable[[str], Proxy]]:
+    """`proxy(url)` puts a proxy before a server; its `.url` is the one to use."""
+    with contextlib.ExitStack() as opened:
+        yield lambda url: opened.enter_context(Proxy(url))

@@ -1,0 +1,172 @@
+"""A RabbitMQ of our own, from local binaries, on private ports, with its data in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.servers import epmd
+from tests.servers.guard import GUARD
+from tests.servers.handle import Broker, ServerError
+from tests.servers.ports import HOST, free_port, speaks_amqp
+from tests.servers.process import Process
+
+PREFIXES = (
+    "/usr/lib/rabbitmq/bin",  # Debian, Ubuntu; Fedora
+    "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin",
+    "/opt/rabbitmq/sbin",  # the docker image, and archives unpacked by hand
+    "/opt/rabbitmq_server-*/sbin",
+    "/usr/local/opt/rabbitmq/sbin",  # Homebrew
+    "/opt/homebrew/opt/rabbitmq/sbin",
+)
+BOOT_SECONDS = 45.0
+CTL_SECONDS = 45.0
+
+CONFIG = """\
+default_user = guest
+default_pass = guest
+disk_free_limit.absolute = 50MB
+log.file.level = info
+log.console = false
+"""
+
+
+def find() -> Path | None:
+    """The folder of `rabbitmq-server` and `rabbitmqctl`, or None."""
+    for folder in _candidates():
+        script = folder / "rabbitmq-server"
+        if os.access(script, os.X_OK) and (folder / "rabbitmqctl").exists() and not _changes_user(script):
+            return folder
+    return None
+
+
+def _candidates() -> Iterator[Path]:
+    for prefix in PREFIXES:
+        yield from sorted(Path("/").glob(prefix.lstrip("/")), reverse=True)  # the newest first
+    on_path = shutil.which("rabbitmq-server")
+    if on_path:
+        yield Path(on_path).parent
+        yield Path(on_path).resolve().parent
+
+
+def _changes_user(script: Path) -> bool:
+    # Distributions put a wrapper on PATH that becomes the user `rabbitmq` and loses our environment.
+    return re.search(r"\b(su|runuser|setpriv)\s+(-\S+\s+)*rabbitmq\b", script.read_text(errors="replace")) is not None
+
+
+class LocalBroker(Broker):
+    """One node. It keeps its ports and its data over `stop`, `kill` and `start`, as a machine would."""
+
+    def __init__(self, binaries: Path) -> None:
+        self.origin = str(binaries)
+        self._binaries = binaries
+        self._home = Path(tempfile.mkdtemp(prefix="rpc-test-rabbitmq-"))
+        GUARD.remove(str(self._home))
+        self._node = f"rpc{secrets.token_hex(4)}@localhost"
+        self._process: Process | None = None
+        self._prepare()
+        self._choose_ports()
+
+    def _prepare(self) -> None:
+        cookie = self._home / ".erlang.cookie"
+        cookie.write_text(secrets.token_hex(10))
+        cookie.chmod(0o400)
+        (self._home / "rabbitmq.conf").write_text(CONFIG)
+        (self._home / "enabled_plugins").write_text("[].")
+        (self._home / "rabbitmq-env.conf").write_text("")
+
+    def _choose_ports(self) -> None:
+        self.port = free_port()
+        self.url = f"amqp://guest:guest@{HOST}:{self.port}/"
+        self._env = self._environment()
+
+    def _environment(self) -> dict[str, str]:
+        home = self._home
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_"))}
+        own = {
+            "HOME": str(home),  # where the cookie is
+            "LC_ALL": "C.UTF-8",
+            "ERL_EPMD_ADDRESS": HOST,
+            "RABBITMQ_NODENAME": self._node,
+            "RABBITMQ_NODE_IP_ADDRESS": HOST,
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_MNESIA_BASE": str(home / "data"),
+            "RABBITMQ_LOG_BASE": str(home / "log"),
+            "RABBITMQ_PID_FILE": str(home / "pid"),
+            "RABBITMQ_GENERATED_CONFIG_DIR": str(home / "generated"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
+            "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(home / "advanced.config"),
+            "RABBITMQ_CONF_ENV_FILE": str(home / "rabbitmq-env.conf"),
+            # One scheduler that does not spin: the tests need the processors more than an idle broker does.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
+            "RABBITMQ_CTL_ERL_ARGS": "+S 1:1 +sbwt none",
+        }
+        if epmd.port():
+            own["ERL_EPMD_PORT"] = str(epmd.port())
+        return inherited | own
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.alive
+
+    def start(self) -> None:
+        if self.alive:
+            return
+        moves = 2 if self._process is None else 0  # only a first start may take other ports: later the URL is known
+        while True:
+            try:
+                self._boot()
+            except ServerError:
+                self.kill()
+                if not moves:
+                    raise
+                moves -= 1
+                self._choose_ports()
+            else:
+                return
+
+    def _boot(self) -> None:
+        log = self._home / "console.log"
+        process = self._process = Process(
+            [str(self._binaries / "rabbitmq-server")], port=self.port, env=self._env, log=log
+        )
+        process.wait_ready(lambda: speaks_amqp(self.port), seconds=BOOT_SECONDS, what="rabbitmq-server")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.stop()
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+
+    def freeze(self) -> None:
+        self._running().signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._running().signal(signal.SIGCONT)
+
+    def dispose(self) -> None:
+        self.kill()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def ctl(self, *args: str) -> str:
+        command = [str(self._binaries / "rabbitmqctl"), "--quiet", "--node", self._node, *args]
+        done = subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=CTL_SECONDS, check=False)
+        if done.returncode:
+            raise ServerError(f"rabbitmqctl {' '.join(args)} ended with {done.returncode}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def _running(self) -> Process:
+        if self._process is None or not self._process.alive:
+            raise ServerError("this RabbitMQ does not run")
+        return self._process
