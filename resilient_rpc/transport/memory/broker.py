@@ -1,0 +1,199 @@
+"""Broker: the state of a bus. Queues, reply addresses and sessions; how messages get to them, and where dead ones go.
+
+All of it happens during a turn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.transport.base import QueueSpec
+from resilient_rpc.transport.memory.alarm import Alarm
+from resilient_rpc.transport.memory.consumer import MemoryConsumer
+from resilient_rpc.transport.memory.message import Message, circles, dead
+from resilient_rpc.transport.memory.publisher import REPLY_PREFIX, MemoryPublisher
+from resilient_rpc.transport.memory.queue import Queue
+from resilient_rpc.transport.memory.sessions import Session
+from resilient_rpc.transport.memory.settings import Settings
+from resilient_rpc.transport.memory.turn import Turn
+
+DEAD_EXCHANGE = "rpc.dead"
+MAX_MESSAGE = 16 << 20
+EXPIRED_ARGUMENTS = {"x-max-length": 10_000, "x-message-ttl": 3_600_000}
+
+
+class Broker:
+    """What RabbitMQ would keep."""
+
+    def __init__(self) -> None:
+        self.turn = Turn()
+        self.now: Callable[[], float] = time.monotonic
+        self.max_message = MAX_MESSAGE
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew, empty. What was there is not told."""
+        self.queues: dict[str, Queue] = {}
+        self.addresses: dict[str, MemoryPublisher] = {}
+        self.sessions: dict[Session, None] = {}
+        self.refusing = False
+        self.frozen = False
+        self.blocked: str | None = None
+        self._services: dict[str, str] = {}
+        self._alarm = Alarm(self.turn, lambda: {s.loop: None for s in self.sessions}, self.sweep)
+
+    def set_clock(self, clock: Callable[[], float]) -> None:
+        """Tell the time by `clock` from here on."""
+        self.now = clock
+        self._alarm.forget()
+        self.sweep()
+
+    def register(self, session: Session) -> None:
+        """Accept a connection, or refuse it."""
+        if self.refusing:
+            raise ConnectionRefusedError("the bus is down")
+        self.sessions[session] = None
+        session.gated = self.frozen
+        self.sweep()
+
+    def forget(self, session: Session) -> None:
+        """The connection has ended."""
+        self.sessions.pop(session, None)
+
+    def open_publisher(self, session: MemoryPublisher) -> None:
+        """Give it its reply address; in an alarm, say so."""
+        session.publishes = True
+        if session.reply_to:
+            self.addresses[session.reply_to] = session
+        if self.blocked is not None:
+            session.gated = True
+            session.post(session.blocked, self.blocked)
+
+    def set_blocked(self, reason: str | None) -> None:
+        """Begin or end an alarm."""
+        self.blocked = reason
+        for session in list(self.sessions):
+            if isinstance(session, MemoryPublisher) and session.publishes:
+                session.post(session.blocked, reason)
+        self._gate()
+
+    def set_frozen(self, frozen: bool) -> None:
+        """Stop, or go on."""
+        self.frozen = frozen
+        self._gate()
+        self.sweep()
+
+    def message(self, target: str, body: bytes, properties: bytes) -> Message:
+        """What was published, with the time at which it expires."""
+        message = Message(target, bytes(body), properties)
+        expiration = message.peek("expiration")
+        if expiration is not None:
+            if not (expiration.isascii() and expiration.isdigit()):
+                raise ValueError(f"invalid expiration {expiration!r}")
+            message.expires = self.now() + int(expiration) / 1000
+        return message
+
+    def amended(self, message: Message, changes: Mapping[str, Any]) -> Message:
+        """The message with other properties, that expires at the same time."""
+        other = message.with_fields(changes)
+        other.expires = message.expires
+        return other
+
+    def route(self, message: Message) -> bool | None:
+        """By the default exchange. True: somebody has it; False: its queue is full and refuses; None: no such queue."""
+        target = message.target
+        if target.startswith(REPLY_PREFIX):
+            session = self.addresses.get(target)
+            if session is not None:
+                session.receive(message)
+            return True
+        queue = self.queues.get(target)
+        if queue is None:
+            return None
+        accepted = queue.publish(message, self.now())
+        if queue.depth:
+            self.watch(queue)
+        if not accepted and queue.settings.overflow == "reject-publish-dlx":
+            self.bury(queue, message, "maxlen")
+        return accepted
+
+    def declare(self, spec: QueueSpec) -> Queue:
+        """The queue and what belongs to it."""
+        arguments = {"x-dead-letter-exchange": DEAD_EXCHANGE, **spec.arguments}
+        queue = self._queue(spec.name, Settings(durable=spec.durable, arguments=arguments))
+        if spec.dead_letters:
+            self._services[spec.name] = spec.service
+            self._queue(f"rpc.{spec.service}.dead", Settings())
+            self._queue(f"rpc.{spec.service}.expired", Settings(arguments=EXPIRED_ARGUMENTS))
+        return queue
+
+    def consumers(self, name: str) -> int | None:
+        """How many consume the queue; None: no such queue."""
+        queue = self.queues.get(name)
+        return None if queue is None else len(queue.takers)
+
+    def delete(self, name: str) -> None:
+        """Delete a queue; its consumers are cancelled by the broker."""
+        queue = self.queues.pop(name)
+        queue.clear()
+        for taker in list(queue.takers):
+            if isinstance(taker, MemoryConsumer):
+                taker.unacked.clear()
+                taker.drop(ConnectionError(f"queue {name!r} was deleted"))
+
+    def requeue(self, queue: Queue, messages: list[Message]) -> None:
+        """Put back what a consumer had."""
+        if self.queues.get(queue.name) is queue and messages:
+            queue.requeue(messages, self.now())
+            self.watch(queue)
+
+    def bury(self, queue: Queue, message: Message, reason: str) -> None:
+        """Send it where the queue's dead go."""
+        settings = queue.settings.arguments
+        exchange = settings.get("x-dead-letter-exchange")
+        if exchange is None or self.queues.get(queue.name) is not queue:
+            return
+        corpse, headers = dead(message, queue.name, reason, target=settings.get("x-dead-letter-routing-key"))
+        grave = corpse.target if exchange == "" else self._grave(headers) if exchange == DEAD_EXCHANGE else None
+        if grave in self.queues and (reason == "rejected" or not circles(headers, grave)):
+            self.queues[grave].publish(corpse, self.now())
+            self.watch(self.queues[grave])
+
+    def watch(self, queue: Queue) -> None:
+        """Be awake when the head of the queue expires."""
+        due = queue.next_expiry()
+        if due is not None:
+            self._alarm.want(due, self.now())
+
+    def sweep(self) -> None:
+        """Bury what has expired."""
+        if self.frozen:
+            return
+        now = self.now()
+        for queue in list(self.queues.values()):
+            queue.expire(now)
+            self.watch(queue)
+
+    def _queue(self, name: str, settings: Settings) -> Queue:
+        known = self.queues.get(name)
+        if known is None:
+            queue = Queue(name, settings, lambda message, reason: self.bury(queue, message, reason))
+            self.queues[name] = queue
+            return queue
+        if differences := known.settings.differences(settings):
+            raise ConfigurationError(f"queue {name!r} exists with {'; '.join(differences)}")
+        return known
+
+    def _grave(self, headers: Mapping[str, Any]) -> str | None:
+        """What the bindings of the dead-letter exchange say."""
+        service = self._services.get(headers["x-first-death-queue"])
+        if service is None:
+            return None
+        return f"rpc.{service}.{'expired' if headers['x-first-death-reason'] == 'expired' else 'dead'}"
+
+    def _gate(self) -> None:
+        for session in list(self.sessions):
+            session.gate(self.frozen or (session.publishes and self.blocked is not None))

@@ -1,0 +1,41 @@
+"""MemoryTransport: opens sessions on a bus."""
+
+from __future__ import annotations
+
+import asyncio
+
+from resilient_rpc.transport.base import ConsumerEvents, PublisherEvents, QueueSpec
+from resilient_rpc.transport.memory.bus import Bus
+from resilient_rpc.transport.memory.consumer import MemoryConsumer
+from resilient_rpc.transport.memory.publisher import MemoryPublisher
+
+
+class MemoryTransport:
+    """`transport.base.Transport` over the bus `name` of this process; `session_name` is what `Bus.kill` goes by."""
+
+    def __init__(self, name: str, *, session_name: str = "") -> None:
+        self.bus = Bus.named(name)
+        self.session_name = session_name
+
+    async def publisher(self, events: PublisherEvents, *, replies: bool, timeout: float) -> MemoryPublisher:
+        """See `transport.base.Transport`."""
+        broker = self.bus.broker
+        session = MemoryPublisher(broker, events, replies=replies, name=self.session_name, keep=self.bus)
+        async with asyncio.timeout(timeout):
+            await session.begin(lambda: broker.open_publisher(session))
+        return session
+
+    async def consumer(
+        self,
+        events: ConsumerEvents,
+        queue: QueueSpec,
+        *,
+        prefetch: int,
+        timeout: float,
+    ) -> MemoryConsumer:
+        """See `transport.base.Transport`."""
+        broker = self.bus.broker
+        session = MemoryConsumer(broker, events, prefetch=prefetch, name=self.session_name, keep=self.bus)
+        async with asyncio.timeout(timeout):
+            await session.begin(lambda: session.consume(queue))
+        return session
