@@ -3,11 +3,11 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Servers for the tests are looked for by tests/servers; MKDOCS and pytest fail on warnings.
 PLUGINS := $(patsubst %/pyproject.toml,-e ./%,$(wildcard plugins/*/pyproject.toml))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 .PHONY: help venv lint types docs servers test demo bench clean
 
 help:  ## show this list
