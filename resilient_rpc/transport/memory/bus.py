@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
+from resilient_rpc import forking
 from resilient_rpc.transport.base import Delivery
 from resilient_rpc.transport.memory.broker import Broker
 from resilient_rpc.transport.memory.consumer import MemoryConsumer
@@ -62,30 +62,17 @@ class Bus:
     methods may be called from any thread; what they cause is reported on the loops of the sessions.
     """
 
-    _named: ClassVar[weakref.WeakValueDictionary[str, Bus]] = weakref.WeakValueDictionary()
-    _naming: ClassVar[threading.Lock] = threading.Lock()
-
     def __init__(self) -> None:
         self.broker = Broker()
+        forking.register(self)
 
-    @classmethod
-    def named(cls, name: str) -> Bus:
+    @staticmethod
+    def named(name: str) -> Bus:
         """The bus of this name in this process, the same for everybody."""
-        with cls._naming:
-            bus = cls._named.get(name)
-            if bus is None:
-                bus = cls._named[name] = cls()
-            return bus
-
-    @classmethod
-    def after_fork_all(cls) -> None:
-        """Empty all buses of a process that was just forked: the other ends of their sessions are in the parent."""
-        cls._naming = threading.Lock()
-        for bus in list(cls._named.values()):
-            bus.after_fork()
+        return _names.get(name)
 
     def after_fork(self) -> None:
-        """New locks, no state, and the inherited sessions are dead."""
+        """Begin empty in a forked child; the sessions it inherited are dead."""
         self.broker.turn.renew()
         sessions = list(self.broker.sessions)
         self.broker.clear()
@@ -209,4 +196,23 @@ class Bus:
             return len(chosen)
 
 
-os.register_at_fork(after_in_child=Bus.after_fork_all)
+class _Names:
+    """The buses of this process."""
+
+    def __init__(self) -> None:
+        self._buses: weakref.WeakValueDictionary[str, Bus] = weakref.WeakValueDictionary()
+        self._lock = threading.Lock()
+        forking.register(self)
+
+    def get(self, name: str) -> Bus:
+        with self._lock:
+            bus = self._buses.get(name)
+            if bus is None:
+                bus = self._buses[name] = Bus()
+            return bus
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+
+_names = _Names()

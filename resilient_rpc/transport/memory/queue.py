@@ -118,7 +118,10 @@ class Queue:
 
     def expire(self, now: float) -> None:
         """Bury what is due at the head. What is due behind a message that is not has to wait, as in RabbitMQ."""
-        while (due := self.next_expiry()) is not None and due <= now:
+        while self.depth:
+            due = self._top().head().expires
+            if due is None or due > now:
+                return
             self._bury(self._pop(), "expired")
 
     def next_expiry(self) -> float | None:
@@ -158,7 +161,8 @@ class Queue:
         return self._levels[min(message.priority, len(self._levels) - 1)]
 
     def _top(self) -> Level:
-        return next(level for level in reversed(self._levels) if level)
+        levels = self._levels
+        return levels[0] if len(levels) == 1 else next(level for level in reversed(levels) if level)
 
     def _pop(self) -> Message:
         message = self._top().pop()
