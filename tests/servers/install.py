@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.servers import choose
+from tests.servers import choose, containers, rabbitmq, redis
 
 PACKAGES = {"RabbitMQ": "rabbitmq-server", "Redis": "redis-server"}
 POLICY = Path("/usr/sbin/policy-rc.d")
@@ -36,6 +36,10 @@ def main() -> int:
         if still := _missing():
             print(f"error: {' and '.join(still)} not found, even after the installation", file=sys.stderr)
             return 1
+    if rabbitmq.find() is None:
+        containers.fetch(containers.RABBITMQ_IMAGE)
+    if redis.find() is None:
+        containers.fetch(containers.REDIS_IMAGE)
     for name, origin in choose.origins().items():
         print(f"{name} for the tests: {origin}")
     return 0
