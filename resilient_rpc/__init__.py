@@ -1,0 +1,55 @@
+"""Resilient RPC over RabbitMQ: every call ends by its deadline, in a result or an error that says what happened."""
+
+from __future__ import annotations
+
+from resilient_rpc.call import Call, Reply, Safety
+from resilient_rpc.client import AsyncClient, Client
+from resilient_rpc.context import Context, current_context
+from resilient_rpc.errors import (
+    ApplicationError,
+    BrokerBlocked,
+    Certainty,
+    ConfigurationError,
+    ConnectionLost,
+    DeadlineExceeded,
+    InvalidParams,
+    MethodNotFound,
+    NotConnected,
+    Rejected,
+    RemoteError,
+    RpcError,
+    Unroutable,
+)
+from resilient_rpc.policy import Handler, Policy, Runtime
+from resilient_rpc.server import Server
+from resilient_rpc.transport.batching import Batching
+from resilient_rpc.wire.limits import Limits
+
+__all__ = [
+    "ApplicationError",
+    "AsyncClient",
+    "Batching",
+    "BrokerBlocked",
+    "Call",
+    "Certainty",
+    "Client",
+    "ConfigurationError",
+    "ConnectionLost",
+    "Context",
+    "DeadlineExceeded",
+    "Handler",
+    "InvalidParams",
+    "Limits",
+    "MethodNotFound",
+    "NotConnected",
+    "Policy",
+    "Rejected",
+    "RemoteError",
+    "Reply",
+    "RpcError",
+    "Runtime",
+    "Safety",
+    "Server",
+    "Unroutable",
+    "current_context",
+]

@@ -1,0 +1,85 @@
+"""Call and Reply: what travels through a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from resilient_rpc.policy import Runtime
+
+
+class Safety(StrEnum):
+    """What a repeat of a call would do: it decides what may be retried, cached, hedged and coalesced."""
+
+    READ_ONLY = "read_only"
+    """No effect at all."""
+    IDEMPOTENT = "idempotent"
+    """A second execution changes nothing more."""
+    DEDUP = "dedup"
+    """Carries an idempotency key: the server executes it once and answers repeats from its record."""
+    UNSAFE = "unsafe"
+    """A second execution would do it twice."""
+
+    __hash__ = str.__hash__  # Enum's own is a Python function, and this is a key on the hot path
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the call may be sent again when nobody knows if it was executed."""
+        return self is not Safety.UNSAFE
+
+
+Params = Mapping[str, Any] | Sequence[Any]
+NO_TAGS: Mapping[str, str] = {}
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """One logical request, or one attempt of it.
+
+    Immutable: a policy that changes something passes on a copy (`replace`, `on`). `deadline` is an instant on the
+    runtime's monotonic clock, in seconds; `timeout` the duration that the user asked for.
+    """
+
+    method: str
+    """The full name: ``service.method``."""
+    params: Params
+    runtime: Runtime
+    deadline: float
+    timeout: float = 0.0
+    safety: Safety = Safety.UNSAFE
+    key: str | None = None
+    """The idempotency key."""
+    attempt: int = 1
+    tags: Mapping[str, str] = NO_TAGS
+    trace: Mapping[str, str] | None = None
+    """W3C trace context: traceparent and tracestate."""
+    returns: Any = None
+    """The type of the result; None: as the codec decodes it."""
+
+    def remaining(self) -> float:
+        """Seconds until the deadline; negative when it has passed."""
+        return self.deadline - self.runtime.now()
+
+    def on(self, runtime: Runtime) -> Call:
+        """The same call, waited for by another runtime."""
+        return msgspec.structs.replace(self, runtime=runtime)
+
+    def replace(self, **changes: Any) -> Call:
+        """A copy with some fields changed."""
+        return msgspec.structs.replace(self, **changes)
+
+
+class Reply(msgspec.Struct, kw_only=True, eq=False):
+    """The answer to a call."""
+
+    result: Any
+    replayed: bool = False
+    """Answered from the record of an earlier execution with the same key."""
+    degraded: bool = False
+    """A policy's substitute (a fallback, a stale value), not a server's answer."""
+    server: str | None = None
+    """The name of the server that executed it."""
+    attempts: int = 1

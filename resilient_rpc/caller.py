@@ -1,0 +1,241 @@
+"""The core of both clients: a call is built, passes the chain, travels on a link, and its reply is decoded."""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from resilient_rpc.call import NO_TAGS, Call, Reply, Safety
+from resilient_rpc.chain import compose
+from resilient_rpc.context import current_context
+from resilient_rpc.contract import check_name, split_method
+from resilient_rpc.errors import EXECUTED, ConfigurationError, DeadlineExceeded, MalformedMessage, RemoteError
+from resilient_rpc.events import Events
+from resilient_rpc.policies import AttemptTimeout
+from resilient_rpc.policy import Policy, Runtime
+from resilient_rpc.runtime import AsyncioRuntime
+from resilient_rpc.stats import CallStats
+from resilient_rpc.transport.base import Transport
+from resilient_rpc.transport.entry import Entry
+from resilient_rpc.transport.link import Link, LinkOptions
+from resilient_rpc.transport.pool import Pool
+from resilient_rpc.wire.codec import JSON, Codec
+from resilient_rpc.wire.envelope import Answer, Meta, Request
+from resilient_rpc.wire.faults import rebuild_fault
+
+GRACE = 1.0
+"""Seconds past the deadline after which a blocking caller gives up on a link that should have ended the call."""
+MAX_TIMEOUT = 86_400.0 * 30
+MAX_METHODS = 10_000
+"""Names whose routes are remembered."""
+
+
+def default_policies() -> list[Policy]:
+    """What ``policies=None`` means."""
+    return [AttemptTimeout(limit=10.0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallerOptions:
+    """What a client was configured with."""
+
+    policies: Sequence[Policy]
+    timeout: float
+    safety: Safety | Mapping[str, Safety]
+    errors: Mapping[str, type[RemoteError]]
+    codec: Codec = JSON
+    links: int = 1
+    link: LinkOptions = field(default_factory=LinkOptions)
+    prefix: str = "rpc."
+
+    def __post_init__(self) -> None:
+        check_timeout(self.timeout, "timeout")
+        if type(self.links) is not int or self.links < 1:
+            raise ConfigurationError(f"links={self.links!r}: give a whole number of at least 1")
+
+    def safety_of(self, method: str) -> Safety:
+        """The class of a method that neither the call nor a contract names."""
+        if isinstance(self.safety, Safety):
+            return self.safety
+        return self.safety.get(method, Safety.UNSAFE)
+
+
+def check_timeout(value: float, name: str) -> float:
+    """Return `value` if it is a usable number of seconds; `ConfigurationError` otherwise."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= MAX_TIMEOUT:
+        raise ConfigurationError(f"{name}={value!r}: give a positive number of seconds, at most {MAX_TIMEOUT:.0f}")
+    return value
+
+
+def check_safety(value: Any) -> Safety:
+    """`Safety` of its name; `ConfigurationError` for any other."""
+    try:
+        return Safety(value)
+    except ValueError:
+        raise ConfigurationError(f"safety={value!r}: give one of {', '.join(Safety)}") from None
+
+
+class Caller:
+    """Bound to one pool, and so to the loop that the pool lives on; used from any thread through a runtime."""
+
+    def __init__(self, options: CallerOptions, events: Events, stats: CallStats) -> None:
+        self.options, self.stats = options, stats
+        self._events = events
+        self._handler = compose(options.policies, self._carry)
+        self._pool: Pool | None = None
+        self._routes: dict[str, tuple[str, str]] = {}
+
+    def connect(self, transport: Transport, runtime: AsyncioRuntime) -> Pool:
+        """Make the links; they connect when they are first used."""
+        link = self.options.link
+        self._pool = Pool(lambda: Link(transport, runtime, link, self._events, self.stats.unknown_reply), self.options.links)
+        return self._pool
+
+    @property
+    def pool(self) -> Pool | None:
+        """The links; None before the first use."""
+        return self._pool
+
+    def build(  # noqa: PLR0913 - what a user may say of a call
+        self,
+        runtime: Runtime,
+        method: str,
+        params: Mapping[str, Any] | Sequence[Any] | None,
+        *,
+        timeout: float | None = None,
+        safety: Safety | str | None = None,
+        idempotency_key: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        returns: Any = None,
+        detached: bool = False,
+    ) -> Call:
+        """A call as the user described it; its deadline runs from here."""
+        seconds = self.options.timeout if timeout is None else check_timeout(timeout, "timeout")
+        deadline = runtime.now() + seconds
+        key = idempotency_key
+        chosen = self._safety(method, safety, key)
+        if key is None:
+            if chosen is Safety.DEDUP:
+                key = uuid.uuid4().hex
+        elif type(key) is not str or not 0 < len(key) <= 255:  # noqa: PLR2004 - as long as a short string
+            raise ConfigurationError(f"idempotency_key={key!r:.300}: give a text of 1 to 255 characters")
+        trace: Mapping[str, str] | None = None
+        context = None if detached else current_context()
+        if context is not None:
+            deadline = min(deadline, context.deadline)
+            trace = context.trace
+            tags = {**context.tags, **(tags or {})}
+        return Call(
+            method=method,
+            params=_checked(params),
+            runtime=runtime,
+            deadline=deadline,
+            timeout=seconds,
+            safety=chosen,
+            key=key,
+            tags=tags or NO_TAGS,
+            trace=trace,
+            returns=returns,
+        )
+
+    def _safety(self, method: str, safety: Safety | str | None, key: str | None) -> Safety:
+        if safety is not None:
+            return safety if type(safety) is Safety else check_safety(safety)
+        if key is not None:
+            return Safety.DEDUP
+        return self.options.safety_of(method)
+
+    async def request(self, call: Call) -> Reply:
+        """Send the call through the chain, and count it."""
+        stats, begin = self.stats, time.perf_counter()
+        stats.begin()
+        try:
+            reply = await self._handler(call)
+        except BaseException as error:
+            stats.end(time.perf_counter() - begin, error)
+            raise
+        stats.end(time.perf_counter() - begin, None)
+        return reply
+
+    async def _carry(self, call: Call) -> Reply:
+        """The innermost handler: one attempt on a link."""
+        pool = self._pool
+        if pool is None:
+            raise ConfigurationError("the client is closed")
+        link = pool.pick()
+        entry = self._entry(link, call)
+        link.submit(entry)
+        runtime = call.runtime
+        # On the link's own loop its table of deadlines ends the wait; a timer beside it would cost as much again.
+        limit = math.inf if type(runtime) is AsyncioRuntime else max(call.remaining(), 0.0) + GRACE
+        settled = None
+        try:
+            settled = await runtime.wait((entry,), limit)
+        finally:
+            if settled is None:
+                link.forget(entry, DeadlineExceeded(f"{call.method}: no answer by the deadline"))
+        return self._reply(entry, entry.result(), call)
+
+    def _entry(self, link: Link, call: Call) -> Entry:
+        options = self.options
+        queue, name = self._address(call.method)
+        target = link.target(queue)
+        meta = None
+        if target.modern:
+            left = max(math.ceil(call.remaining() * 1000), 1)
+            safety = call.safety if call.safety is not Safety.UNSAFE else None
+            meta = Meta(call.key, left, int(time.time() * 1000), call.attempt, safety)
+        elif call.key is not None or call.tags or call.trace:
+            meta = Meta(call.key, None, None, call.attempt, call.safety)
+        if meta is not None and (call.tags or call.trace):
+            meta.tags, meta.trace = dict(call.tags) or None, dict(call.trace or ()) or None
+        number = next(link.ids)
+        params = call.params or UNSET
+        data = options.codec.encode(Request(name, params, number, meta))
+        options.link.limits.check_body(len(data), "the request")
+        return Entry(number, call.method, target.route(call.safety, options.codec), data, call.deadline)
+
+    def _address(self, method: str) -> tuple[str, str]:
+        found = self._routes.get(method)
+        if found is None:
+            service, name = split_method(check_name(method))
+            if len(self._routes) >= MAX_METHODS:
+                self._routes.clear()
+            found = self._routes[method] = self.options.prefix + service, name
+        return found
+
+    def _reply(self, entry: Entry, answer: Answer, call: Call) -> Reply:
+        codec = entry.codec
+        if answer.error is not None:
+            raise rebuild_fault(codec, answer.error, self.options.errors, ours=entry.modern)
+        data = bytes(answer.result) if answer.result is not UNSET else codec.encode(None)
+        codec.check_depth(data, self.options.link.limits)
+        try:
+            result = (codec.anything if call.returns is None else codec.decoder(call.returns)).decode(data)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            message = f"{call.method}: the result is not what was declared: {error}"
+            raise MalformedMessage(message, certainty=EXECUTED) from error
+        meta = answer.meta
+        if meta is None:
+            return Reply(result=result, attempts=call.attempt)
+        return Reply(result=result, replayed=meta.replayed, server=meta.server, attempts=call.attempt)
+
+
+def _checked(params: Mapping[str, Any] | Sequence[Any] | None) -> Any:
+    kind = type(params)
+    if kind is dict or kind is list or kind is tuple:
+        return params
+    if params is None:
+        return ()
+    if isinstance(params, Mapping):
+        return dict(params)
+    if isinstance(params, Sequence) and not isinstance(params, (str, bytes, bytearray)):
+        return list(params)
+    raise ConfigurationError(f"params of type {kind.__name__}: give a mapping (by name) or a sequence (by position)")

@@ -1,0 +1,256 @@
+"""Server: a named set of methods, registered, run and drained."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, overload
+
+from resilient_rpc.call import Safety
+from resilient_rpc.caller import check_safety, check_timeout
+from resilient_rpc.context import Context
+from resilient_rpc.contract import Binder, Method, Methods, check_name
+from resilient_rpc.errors import ConfigurationError, UsageError
+from resilient_rpc.events import Event, Events
+from resilient_rpc.serving.core import Serving, ServingOptions
+from resilient_rpc.transport.base import QueueSpec
+from resilient_rpc.transport.batching import Batching
+from resilient_rpc.transport.open import open_transport
+from resilient_rpc.wire.codec import CODECS
+from resilient_rpc.wire.limits import Limits
+
+F = TypeVar("F", bound=Callable[..., Any])
+E = TypeVar("E", bound=Event)
+STARTED_WITHIN = 30.0
+"""Seconds that `start` waits for the first connection."""
+SECOND_SIGNAL = 130
+
+
+class Server:
+    """Serves the methods of one service; any number of servers may share its queue.
+
+    ``url``: ``amqp://``, ``amqps://`` or ``memory://name``. ``concurrency``: calls that run at once (default 64; plain
+    functions each in a thread of ours, coroutines on the server's loop). ``prefetch``: messages taken from the queue
+    ahead (default twice that). ``grace``: seconds that a drain waits for what is running. ``batching=None`` sends
+    every reply alone. Constructing it does no I/O.
+    """
+
+    def __init__(  # noqa: PLR0913 - keyword-only settings, each with a default
+        self,
+        url: str,
+        *,
+        service: str,
+        concurrency: int = 64,
+        prefetch: int | None = None,
+        batching: Batching | None = Batching(),  # noqa: B008 - frozen
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        grace: float = 30.0,
+        prefix: str = "rpc.",
+        name: str | None = None,
+        lane: bool = True,
+        reply_prefixes: tuple[str, ...] = ("rpc.reply.",),
+    ) -> None:
+        self.service = service
+        self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+        self._methods = Methods(service)
+        self._options = ServingOptions(
+            concurrency=concurrency,
+            prefetch=prefetch,
+            batching=batching,
+            limits=limits,
+            grace=check_timeout(grace, "grace"),
+            reply_prefixes=reply_prefixes,
+        )
+        self._transport = open_transport(url, name=self.name, lane=lane)
+        self._queue = QueueSpec(name=prefix + service, service=service)
+        self._events = Events()
+        self._serving: Serving | None = None
+        self._background: _Background | None = None
+
+    def __repr__(self) -> str:
+        return f"Server(service={self.service!r}, name={self.name!r}, methods={self._methods.names()})"
+
+    # -- registering
+
+    @overload
+    def method(self, function: F, /) -> F: ...
+
+    @overload
+    def method(
+        self, *, name: str | None = None, safety: Safety | str | None = None, timeout: float | None = None
+    ) -> Callable[[F], F]: ...
+
+    def method(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        safety: Safety | str | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Register a function, plain or ``async def``; as a decorator, with or without arguments.
+
+        Arguments are checked against its annotations and converted to them. `name`: default, the function's own.
+        `safety`: what a repeat would do (`Safety`); it rules over what the caller says. `timeout`: seconds that the
+        handler may run, besides the caller's deadline. Raises `ConfigurationError` for a private or taken name, or an
+        annotation that cannot be decoded.
+        """
+
+        def register(target: F) -> F:
+            self._register(target, name, safety, timeout)
+            return target
+
+        return register(function) if function is not None else register
+
+    def _register(
+        self, function: Callable[..., Any], name: str | None, safety: Safety | str | None, timeout: float | None
+    ) -> None:
+        called = name if name is not None else getattr(function, "__name__", "")
+        binder = Binder(function, Context)
+        for codec in CODECS.values():
+            binder.prepare(codec)
+        is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004 - the method itself, of an object that is called
+        )
+        self._methods.add(
+            Method(
+                name=check_name(called),
+                function=function,
+                binder=binder,
+                safety=check_safety(safety) if safety is not None else None,
+                timeout=check_timeout(timeout, "timeout") if timeout is not None else None,
+                is_async=is_async,
+            )
+        )
+
+    def on(self, event_type: type[E], hook: Callable[[E], object]) -> Callable[[], None]:
+        """Have `hook` called with every event of a type; it must not wait. Returns what ends the subscription."""
+        return self._events.on(event_type, hook)
+
+    # -- running
+
+    def run(self) -> None:
+        """Serve in this thread until SIGTERM or SIGINT, then drain. A second signal ends the process at once."""
+        asyncio.run(self._run())
+
+    async def serve(self) -> None:
+        """Serve on the running loop until cancelled, then drain."""
+        async with self:
+            await asyncio.Event().wait()
+
+    async def __aenter__(self) -> Server:
+        self._begin()
+        await self._current().ready(STARTED_WITHIN)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._end()
+
+    def start(self) -> None:
+        """Serve in a background thread; returns when it consumes. Raises why it cannot."""
+        if self._background is not None or self._serving is not None:
+            raise UsageError(f"{self!r} is running already")
+        self._background = _Background(self)
+        try:
+            self._background.start()
+        except BaseException:
+            self._background = None
+            raise
+
+    def stop(self) -> None:
+        """Drain and end what `start` began. Returns when it has ended."""
+        background, self._background = self._background, None
+        if background is not None:
+            background.stop()
+
+    def health(self) -> Mapping[str, Any]:
+        """What a probe wants to know; `consuming` is the answer to "is it up"."""
+        serving = self._serving
+        return {"service": self.service, "server": self.name} | (
+            serving.health() if serving is not None else {"consuming": False}
+        )
+
+    def _begin(self) -> None:
+        if self._serving is not None:
+            raise UsageError(f"{self!r} is running already")
+        if not self._methods.names():
+            raise ConfigurationError(f"service {self.service!r} has no methods")
+        self._serving = Serving(
+            self._transport, self._queue, self._methods, self._options, self._events, self.name
+        )
+        self._serving.start()
+
+    async def _end(self) -> bool:
+        serving, self._serving = self._serving, None
+        return await serving.drain() if serving is not None else True
+
+    def _current(self) -> Serving:
+        if self._serving is None:
+            raise UsageError("the server is not running")
+        return self._serving
+
+    async def _run(self) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def asked() -> None:
+            if stop.is_set():
+                os._exit(SECOND_SIGNAL)
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, asked)
+        self._begin()
+        try:
+            await stop.wait()
+        finally:
+            await self._end()
+
+
+class _Background:
+    """A server on a loop in a thread of its own."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._ready = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._main, name=f"rpc-server-{server.service}", daemon=True)
+
+    def start(self) -> None:
+        """Returns when it serves."""
+        self._thread.start()
+        self._ready.wait()
+        if self._error is not None:
+            self._thread.join()
+            raise self._error
+
+    def stop(self) -> None:
+        """Drain, and wait for the end."""
+        if self._loop is not None and self._stop is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _main(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            async with self._server:
+                self._ready.set()
+                await self._stop.wait()
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that waits for the start
+            self._error = error
+        finally:
+            if self._error is not None:
+                await self._server._end()  # noqa: SLF001 - its own other half
+            self._ready.set()

@@ -1,0 +1,285 @@
+"""A running server: deliveries in, calls through the executor, replies out, acks. Lives on one loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import UNSET
+
+from resilient_rpc import events
+from resilient_rpc.contract import Methods
+from resilient_rpc.errors import EXECUTED, ConfigurationError, Draining, ProtocolError, RpcError, TooLarge
+from resilient_rpc.serving.addresses import DEFAULT_PREFIXES, Addresses
+from resilient_rpc.serving.executor import Executor
+from resilient_rpc.serving.intake import NO_ID, BadAddress, Intake
+from resilient_rpc.serving.job import Job, Letter
+from resilient_rpc.serving.outbox import Outbox
+from resilient_rpc.transport.backoff import Backoff
+from resilient_rpc.transport.base import Consumer, Delivery, QueueSpec, Transport
+from resilient_rpc.transport.batching import Batching
+from resilient_rpc.transport.session_loop import SessionLoop
+from resilient_rpc.wire.envelope import Failure, ReplyMeta, Result
+from resilient_rpc.wire.faults import describe_fault
+from resilient_rpc.wire.limits import Limits
+
+log = logging.getLogger(__name__)
+REMEMBERED = 10_000
+"""Answered messages whose ids are kept, for copies that come again because their ack was lost."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingOptions:
+    """How a server works. Seconds and calls."""
+
+    concurrency: int = 64
+    prefetch: int | None = None
+    """Messages that wait here unacked; None: twice the concurrency."""
+    batching: Batching | None = field(default_factory=Batching)
+    limits: Limits = field(default_factory=Limits)
+    backoff: Backoff = field(default_factory=Backoff)
+    connect_timeout: float = 10.0
+    grace: float = 30.0
+    """How long a drain waits for what is running."""
+    reply_prefixes: tuple[str, ...] = DEFAULT_PREFIXES
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "prefetch"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or not 1 <= value <= 65_535):  # noqa: PLR2004 - AMQP's 16 bits
+                raise ConfigurationError(f"{name}={value!r}: give a whole number from 1 to 65535")
+
+
+class Serving:
+    """See the module."""
+
+    def __init__(  # noqa: PLR0913 - collaborators
+        self,
+        transport: Transport,
+        queue: QueueSpec,
+        methods: Methods,
+        options: ServingOptions,
+        hub: events.Events,
+        name: str,
+    ) -> None:
+        loop = self._loop = asyncio.get_running_loop()
+        self._transport, self._queue, self._options, self._hub, self._name = transport, queue, options, hub, name
+        self._executor = Executor(loop, options.concurrency, self._done, f"rpc-{queue.service}")
+        self._intake = Intake(methods, options.limits, Addresses(options.reply_prefixes), self._refuse)
+        self._outbox = Outbox(
+            transport,
+            loop,
+            batching=options.batching,
+            backoff=options.backoff,
+            connect_timeout=options.connect_timeout,
+            done=self._answered,
+        )
+        self._consuming: SessionLoop[Consumer] = SessionLoop(
+            self._open, opened=self._opened, failed=self._failed, urgent=lambda: True, backoff=options.backoff
+        )
+        self._letters: dict[object, Letter] = {}
+        self._recent: OrderedDict[object, None] = OrderedDict()
+        self._session: Consumer | None = None
+        self._draining = False
+        self._fatal: BaseException | None = None
+        self._ready = asyncio.Event()
+        self._idle = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to connect and to consume."""
+        self._outbox.start()
+        self._consuming.start()
+
+    async def ready(self, timeout: float) -> None:
+        """Wait until it consumes. Raises why it does not: `ConfigurationError` at once, TimeoutError after `timeout`."""
+        try:
+            await asyncio.wait_for(self._ready.wait(), timeout)
+        except TimeoutError:
+            cause = self._consuming.last_error
+            raise TimeoutError(f"not serving within {timeout:g} s: {cause or 'connecting'}") from cause
+        if self._fatal is not None:
+            raise self._fatal
+
+    # -- in
+
+    async def _open(self) -> Consumer:
+        options = self._options
+        prefetch = options.prefetch or min(2 * options.concurrency, 65_535)
+        return await self._transport.consumer(
+            self, self._queue, prefetch=prefetch, timeout=options.connect_timeout
+        )
+
+    def _opened(self, session: Consumer) -> None:
+        self._session = session
+        self._fatal = None
+        self._ready.set()
+        self._hub.emit(events.ConnectionStateChanged(state="connected"))
+
+    def _failed(self, error: BaseException) -> None:
+        self._hub.emit(events.ConnectionStateChanged(state="failed", reason=str(error)))
+        if isinstance(error, ConfigurationError):
+            log.error("cannot serve: %s", error)
+            self._fatal = error
+            self._ready.set()
+
+    def lost(self, error: BaseException) -> None:
+        """The consuming session ended; what is unacked comes again, here or elsewhere."""
+        self._session = None
+        self._consuming.lost(error)
+        self._hub.emit(events.ConnectionStateChanged(state="lost", reason=str(error)))
+
+    def delivered(self, delivery: Delivery) -> None:
+        """A message."""
+        session = self._session or self._consuming.session
+        if session is None:  # delivered before `_opened` could run: it will come again
+            return
+        try:
+            letter = self._intake.open(session, delivery)
+        except BadAddress as error:
+            self._hub.emit(events.ReplyRefused(reply_to=str(delivery.properties.get("reply_to"))[:80], reason=str(error)))
+            session.ack(delivery.tag)
+            return
+        if delivery.redelivered and self._known(letter):
+            return
+        self._letters[letter.key] = letter
+        jobs = self._intake.read(letter, delivery)
+        if self._draining:
+            for job in jobs:
+                self._refuse(letter, job.reply, _draining())
+        elif jobs:
+            self._executor.add(jobs)
+
+    def _known(self, letter: Letter) -> bool:
+        """A copy of what is running here, or was answered: its ack was lost with the session, nothing else."""
+        running = self._letters.get(letter.key)
+        if running is not None:
+            running.session, running.tag = letter.session, letter.tag
+            return True
+        if letter.key in self._recent:
+            letter.session.ack(letter.tag)
+            return True
+        return False
+
+    # -- out
+
+    def _done(self, job: Job, result: Any, error: BaseException | None) -> None:
+        letter = job.letter
+        if job.reply is NO_ID or not letter.reply_to:
+            if error is not None:
+                log.warning("%s failed, and nobody asked for its answer: %r", job.method.name, error)
+            self._outbox.skip(letter)
+            return
+        executor = self._executor
+        meta: Any = UNSET
+        if letter.ours:
+            micros = int(executor.service_time(job) * 1e6) or 1 if error is None and job.started else 0
+            meta = ReplyMeta(micros, executor.room, server=self._name)
+        self._outbox.answer(letter, self._encode(job, result, error, meta))
+
+    def _encode(self, job: Job, result: Any, error: BaseException | None, meta: Any) -> bytes:
+        codec = job.letter.codec
+        if error is None:
+            try:
+                data = codec.encode(Result(result, job.reply, meta))
+            except ProtocolError as unencodable:
+                error = RpcError(f"the result of {job.method.name} {unencodable}", certainty=EXECUTED)
+            else:
+                if len(data) <= self._options.limits.max_body:
+                    return data
+                limit = self._options.limits.max_body
+                error = TooLarge(f"the result of {len(data)} bytes is over the limit of {limit}", certainty=EXECUTED)
+        if not isinstance(error, RpcError):
+            log.warning("%s raised %s", job.method.name, type(error).__name__, exc_info=error)
+        return self._encode_failure(job.letter, job.reply, error, meta)
+
+    def _encode_failure(self, letter: Letter, reply: Any, error: BaseException, meta: Any) -> bytes:
+        body = describe_fault(error)
+        try:
+            data = letter.codec.encode(Failure(body, reply, meta))
+        except ProtocolError:  # details that cannot be encoded
+            data = b""
+        if data and len(data) <= self._options.limits.max_body:
+            return data
+        if body.data is not None:
+            body.data.details = None
+        return letter.codec.encode(Failure(body, reply, meta))
+
+    def _refuse(self, letter: Letter, reply: Any, error: RpcError) -> None:
+        """Answer a call that is not run."""
+        if reply is NO_ID or not letter.reply_to:
+            self._hub.emit(events.MalformedDropped(reason=str(error)))
+            self._outbox.skip(letter)
+            return
+        meta: Any = ReplyMeta(0, self._executor.room, server=self._name) if letter.ours else UNSET
+        self._outbox.answer(letter, self._encode_failure(letter, reply, error, meta))
+
+    def _answered(self, letter: Letter) -> None:
+        """All of a message is done with: ack."""
+        key = letter.key
+        self._letters.pop(key, None)
+        if key is not letter:
+            self._recent[key] = None
+            if len(self._recent) > REMEMBERED:
+                self._recent.popitem(last=False)
+        letter.session.ack(letter.tag)
+        if self._draining and not self._letters:
+            self._idle.set()
+
+    # -- the end
+
+    async def drain(self) -> bool:
+        """Take nothing new, finish what runs, answer, ack, close. False if something had to be left after the grace time."""
+        self._draining = True
+        session, until = self._session, time.monotonic() + self._options.grace
+        if session is not None:
+            await session.cancel()
+        self._give_back()
+        if self._letters:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), max(until - time.monotonic(), 0.0))
+        clean = not self._letters
+        if not clean:
+            self._executor.cancel_running()
+            await self._outbox.drain(1.0)
+        await self.close()
+        return clean
+
+    def _give_back(self) -> None:
+        """What has not begun: to another server if a repeat is harmless, else its callers are told."""
+        by_letter: dict[Letter, list[Job]] = {}
+        for job in self._executor.take_unstarted():
+            by_letter.setdefault(job.letter, []).append(job)
+        for letter, jobs in by_letter.items():
+            untouched = not letter.started and letter.left == len(jobs)
+            if untouched and all(job.context.safety.repeatable for job in jobs):
+                self._letters.pop(letter.key, None)
+                letter.session.nack(letter.tag, requeue=True)
+            else:
+                for job in jobs:
+                    self._refuse(letter, job.reply, _draining())
+
+    async def close(self) -> None:
+        """End both sessions; what is unacked is redelivered."""
+        await self._consuming.close()
+        await self._outbox.close()
+        self._executor.close()
+
+    def health(self) -> dict[str, Any]:
+        """What a probe wants to know: connected, running, waiting, unconfirmed."""
+        return {
+            "consuming": self._session is not None and not self._draining,
+            "running": self._executor.running,
+            "waiting": self._executor.waiting,
+            "slots": self._executor.slots,
+            "unacked": len(self._letters),
+            "unconfirmed_replies": self._outbox.pending,
+        }
+
+
+def _draining() -> Draining:
+    return Draining("the server is stopping and did not begin with it; another one can", retry_after=0.0)

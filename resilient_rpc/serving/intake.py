@@ -1,0 +1,157 @@
+"""From a delivery to calls that are ready to run, or to the errors that say why they are not.
+
+Whatever arrives is hostile: nothing here trusts a type, a length or a name, and nothing raises.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import UNSET
+
+from resilient_rpc.call import NO_TAGS, Safety
+from resilient_rpc.context import Context
+from resilient_rpc.contract import Methods
+from resilient_rpc.errors import (
+    Expired,
+    Interrupted,
+    MalformedMessage,
+    ProtocolError,
+    Refused,
+    RpcError,
+    TooLarge,
+)
+from resilient_rpc.serving.addresses import Addresses
+from resilient_rpc.serving.age import QueueAge
+from resilient_rpc.serving.job import Job, Letter
+from resilient_rpc.transport.base import Consumer, Delivery
+from resilient_rpc.wire.codec import JSON, Codec, Invalid, codec_for, read_requests
+from resilient_rpc.wire.envelope import Incoming, Meta
+from resilient_rpc.wire.limits import Limits
+
+MAX_TTL_DIGITS = 12
+_NO_META = Meta()
+NO_ID = object()
+"""The reply id of a notification: it gets none."""
+
+Answer = Callable[[Letter, Any, RpcError], None]
+"""Sends an error reply: the letter, the id of the call, the error."""
+
+
+class BadAddress(ProtocolError):
+    """The reply address is not one that this server publishes to."""
+
+
+class Intake:
+    """Reads messages of one service."""
+
+    def __init__(self, methods: Methods, limits: Limits, addresses: Addresses, answer: Answer) -> None:
+        self._methods, self._limits, self._addresses, self._answer = methods, limits, addresses, answer
+        self._numbers = itertools.count(1)
+        self._age = QueueAge()
+
+    def open(self, session: Consumer, delivery: Delivery) -> Letter:
+        """The envelope alone. Raises `BadAddress` if an answer could not be sent anywhere we may publish to."""
+        properties = delivery.properties
+        address = properties.get("reply_to") or ""
+        if address and not self._addresses.accept(address):
+            raise BadAddress(f"reply address {address!r:.80} is refused")
+        correlation = properties.get("correlation_id")
+        if correlation is not None and type(correlation) is not str:
+            raise BadAddress(f"correlation id {correlation!r:.80} is not a text")
+        headers = properties.get("headers", b"")
+        return Letter(
+            session,
+            delivery.tag,
+            reply_to=address,
+            correlation_id=correlation,
+            codec=JSON,
+            ours=b"rpc-version" in headers,
+        )
+
+    def read(self, letter: Letter, delivery: Delivery) -> list[Job]:
+        """The calls that can run. The others have been answered when this returns; `letter.left` counts them all."""
+        try:
+            letter.codec, items, letter.batch = self._items(delivery)
+        except ProtocolError as error:
+            self._answer(letter, None, error)
+            return []
+        letter.left = len(items)
+        arrived = time.monotonic()
+        jobs: list[Job] = []
+        latest = 0.0
+        for item in items:
+            if type(item) is Incoming:
+                try:
+                    job = self._job(letter, item, delivery, arrived)
+                except RpcError as error:
+                    self._answer(letter, _id_of(item), error)
+                    continue
+                latest = max(latest, job.deadline)
+                jobs.append(job)
+            else:
+                self._answer(letter, item.id, MalformedMessage(item.reason))  # type: ignore[union-attr]
+        letter.deadline = latest or arrived
+        return jobs
+
+    def _items(self, delivery: Delivery) -> tuple[Codec, list[Incoming | Invalid], bool]:
+        properties, limits = delivery.properties, self._limits
+        if len(properties.get("headers", b"")) > limits.max_headers:
+            raise TooLarge(f"headers over the limit of {limits.max_headers} bytes")
+        limits.check_body(len(delivery.body), "the message")
+        codec = codec_for(properties.get("content_type"), properties.get("content_encoding"))
+        items, batch = read_requests(codec, delivery.body, limits)
+        return codec, items, batch
+
+    def _job(self, letter: Letter, item: Incoming, delivery: Delivery, arrived: float) -> Job:
+        method = self._methods.find(item.method)
+        meta = item.meta or _NO_META
+        deadline = self._deadline(letter, meta, delivery, arrived)
+        if deadline <= arrived:
+            raise Expired(f"{method.name}: its time was up before it arrived")
+        safety = method.safety_for(meta.safety)
+        if meta.key is not None or safety is Safety.DEDUP:
+            raise Refused(f"{method.name}: a call with an idempotency key, and this server keeps no record of keys")
+        if delivery.redelivered and not safety.repeatable:
+            raise Interrupted(
+                f"{method.name}: an earlier server may have begun with it, and an unsafe call is not run twice"
+            )
+        params = bytes(item.params)
+        letter.codec.check_depth(params, self._limits)
+        args, kwargs = method.binder.bind(letter.codec, params)
+        context = Context(
+            method=method.name,
+            deadline=deadline,
+            safety=safety,
+            key=meta.key,
+            attempt=meta.attempt,
+            redelivered=delivery.redelivered,
+            tags=meta.tags or NO_TAGS,
+            trace=meta.trace,
+        )
+        if method.binder.context_name is not None:
+            if args:
+                args = method.binder.insert_context(args, context)
+            else:
+                kwargs[method.binder.context_name] = context
+        return Job(letter, next(self._numbers), method, args, kwargs, context, _id_of(item))
+
+    def _deadline(self, letter: Letter, meta: Meta, delivery: Delivery, arrived: float) -> float:
+        ttl = meta.ttl
+        if ttl is None:
+            expiration = delivery.properties.get("expiration")
+            if not isinstance(expiration, str) or not expiration.isdecimal() or len(expiration) > MAX_TTL_DIGITS:
+                return math.inf
+            return arrived + int(expiration) / 1000
+        age = 0.0
+        if meta.at is not None and letter.reply_to:
+            age = self._age.of(letter.reply_to, meta.at / 1000, time.time(), arrived)
+        return arrived + ttl / 1000 - age
+
+
+def _id_of(item: Incoming) -> Any:
+    return NO_ID if item.id is UNSET else item.id

@@ -1,0 +1,96 @@
+"""A message that arrived, and the calls in it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+from resilient_rpc.context import Context
+from resilient_rpc.contract import Method
+from resilient_rpc.transport.base import Consumer
+from resilient_rpc.wire.codec import Codec
+
+
+class Letter:
+    """One message. It is acked when all of its calls are answered and the answers are with the broker."""
+
+    __slots__ = (
+        "batch",
+        "codec",
+        "correlation_id",
+        "deadline",
+        "left",
+        "ours",
+        "replies",
+        "reply_to",
+        "session",
+        "started",
+        "tag",
+    )
+
+    def __init__(  # noqa: PLR0913 - what a message says
+        self, session: Consumer, tag: int, *, reply_to: str, correlation_id: str | None, codec: Codec, ours: bool
+    ) -> None:
+        self.session, self.tag = session, tag
+        self.reply_to, self.correlation_id, self.codec, self.ours = reply_to, correlation_id, codec, ours
+        self.batch = False
+        self.left = 1
+        """Calls that are not done with: not answered, or the answer not confirmed."""
+        self.started = 0
+        self.deadline = math.inf
+        """After this nobody waits for any answer."""
+        self.replies: list[bytes] = []
+        """What a plain speaker gets in one message, when all is done."""
+
+    @property
+    def key(self) -> object:
+        """What tells it from every other message, in a redelivery too. Other speakers may use a correlation id twice."""
+        if self.ours and self.correlation_id is not None:
+            return self.reply_to, self.correlation_id
+        return self
+
+
+class Job:
+    """One call of a letter, ready to run."""
+
+    __slots__ = (
+        "args",
+        "busy",
+        "context",
+        "deadline",
+        "finished",
+        "kwargs",
+        "letter",
+        "method",
+        "number",
+        "reply",
+        "started",
+        "task",
+        "timed_out",
+    )
+
+    def __init__(  # noqa: PLR0913 - what a call is made of
+        self,
+        letter: Letter,
+        number: int,
+        method: Method,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: Context,
+        reply: Any,
+    ) -> None:
+        self.letter, self.number, self.method, self.args, self.kwargs = letter, number, method, args, kwargs
+        self.context, self.reply = context, reply
+        self.deadline = context.deadline
+        self.started = 0.0
+        self.busy = 0.0
+        """Seconds for which it held the loop."""
+        self.finished = False
+        self.timed_out = False
+        self.task: asyncio.Task[Any] | None = None
+
+    @property
+    def id(self) -> int:
+        """For the table of deadlines."""
+        return self.number

@@ -1,0 +1,256 @@
+"""Replies: joined per address, published with confirms on a connection of their own, and only then the ack.
+
+What is not confirmed yet is bounded by the prefetch, because its requests are not acked yet: when the way out stalls,
+the broker delivers no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from resilient_rpc.errors import ConfigurationError, ProtocolError
+from resilient_rpc.serving.job import Letter
+from resilient_rpc.transport.backoff import Backoff
+from resilient_rpc.transport.base import Delivery, Publisher, Transport
+from resilient_rpc.transport.batching import Batching
+from resilient_rpc.transport.coalescer import Coalescer
+from resilient_rpc.transport.properties import Template, encode_headers
+from resilient_rpc.transport.session_loop import SessionLoop
+from resilient_rpc.wire.codec import Codec
+from resilient_rpc.wire.envelope import VERSION
+
+ADDRESSES = 1_000
+"""Reply addresses whose pre-encoded properties are kept."""
+TRIES = 3
+"""How often a reply is published that the broker refuses, before it is given up."""
+Answered = tuple[Letter, bytes]
+
+
+class Parcel:
+    """One reply message: what it answers, and what it takes to send it again."""
+
+    __slots__ = ("body", "codec", "letters", "tries")
+
+    def __init__(self, letters: Sequence[Letter], body: bytes, codec: Codec) -> None:
+        self.letters, self.body, self.codec = letters, body, codec
+        self.tries = 0
+
+
+class Outbox:
+    """Lives on the server's loop."""
+
+    def __init__(  # noqa: PLR0913 - collaborators
+        self,
+        transport: Transport,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        batching: Batching | None,
+        backoff: Backoff,
+        connect_timeout: float,
+        done: Callable[[Letter], None],
+    ) -> None:
+        self._transport, self._done, self._timeout = transport, done, connect_timeout
+        self._batching = batching
+        self._coalescer: Coalescer[Answered] = Coalescer(loop, self._flush)
+        self._unsent: deque[Parcel] = deque()
+        self._unconfirmed: dict[int, Parcel] = {}
+        self._templates: dict[tuple[str, str, bool], Template] = {}
+        self._drained = asyncio.Event()
+        self._blocked = False
+        self._sessions: SessionLoop[Publisher] = SessionLoop(
+            self._open, opened=self._opened, failed=lambda _: None, urgent=lambda: True, backoff=backoff
+        )
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._sessions.start()
+
+    def answer(self, letter: Letter, data: bytes) -> None:
+        """Send an encoded reply to one call of the letter."""
+        if letter.ours:
+            self._coalescer.add((letter, data))
+            return
+        letter.replies.append(data)
+        self._plain(letter)
+
+    def skip(self, letter: Letter) -> None:
+        """A call of the letter is done and gets no answer."""
+        letter.left -= 1
+        if not letter.left:
+            self._done(letter)
+        elif letter.replies:
+            self._plain(letter)
+
+    def _plain(self, letter: Letter) -> None:
+        """A plain speaker gets one message when all its calls are done."""
+        if len(letter.replies) < letter.left:
+            return
+        body = letter.codec.join(letter.replies) if letter.batch else letter.replies[0]
+        self._unsent.append(Parcel([letter] * letter.left, body, letter.codec))
+        letter.replies = []
+        self._coalescer.wake()
+
+    @property
+    def pending(self) -> int:
+        """Replies that are not confirmed."""
+        return len(self._unsent) + len(self._unconfirmed) + len(self._coalescer.inbox)
+
+    async def drain(self, timeout: float) -> bool:
+        """Wait until all replies are confirmed; False if they are not after `timeout` seconds."""
+        until = time.monotonic() + timeout
+        while self.pending:
+            self._drained.clear()
+            try:
+                await asyncio.wait_for(self._drained.wait(), max(until - time.monotonic(), 0.0))
+            except TimeoutError:
+                return not self.pending
+        return True
+
+    async def close(self) -> None:
+        """End the session."""
+        await self._sessions.close()
+
+    # -- out
+
+    def _flush(self) -> None:
+        inbox = self._coalescer.inbox
+        if len(inbox) == 1:
+            letter, data = inbox.popleft()
+            self._unsent.append(Parcel((letter,), data, letter.codec))
+        elif inbox:
+            self._join()
+        self._send()
+
+    def _join(self) -> None:
+        """Group by address; messages of one link only, whose token stands before the dot of the correlation id."""
+        groups: dict[tuple[str, str, str], list[Answered]] = {}
+        inbox = self._coalescer.inbox
+        while inbox:
+            answered = inbox.popleft()
+            letter = answered[0]
+            token = (letter.correlation_id or "").partition(".")[0]
+            key = (letter.reply_to, token, letter.codec.content_type)
+            found = groups.get(key)
+            if found is None:
+                groups[key] = [answered]
+            else:
+                found.append(answered)
+        for answers in groups.values():
+            self._pack(answers)
+
+    def _pack(self, answers: list[Answered]) -> None:
+        batching = self._batching
+        most, most_bytes = (batching.max_calls, batching.max_bytes) if batching is not None else (1, 0)
+        codec = answers[0][0].codec
+        letters: list[Letter] = []
+        bodies: list[bytes] = []
+        size = 0
+        for letter, data in answers:
+            if letters and (len(letters) >= most or size + len(data) > most_bytes):
+                self._unsent.append(Parcel(letters, bodies[0] if len(bodies) == 1 else codec.join(bodies), codec))
+                letters, bodies, size = [], [], 0
+            letters.append(letter)
+            bodies.append(data)
+            size += len(data) + 1
+        self._unsent.append(Parcel(letters, bodies[0] if len(bodies) == 1 else codec.join(bodies), codec))
+
+    def _send(self) -> None:
+        session, unsent = self._sessions.session, self._unsent
+        if session is None or self._blocked:
+            return
+        while unsent and session.writable:
+            parcel = unsent.popleft()
+            try:
+                self._publish(session, parcel)
+            except (ProtocolError, ConfigurationError):  # it will never fit: nobody gets it
+                self._settle(parcel)
+            except OSError:  # the session has just ended: `lost` follows
+                unsent.appendleft(parcel)
+                return
+
+    def _publish(self, session: Publisher, parcel: Parcel) -> None:
+        letter = parcel.letters[-1]
+        parcel.tries += 1
+        template = self._template(letter)
+        if letter.correlation_id is None:
+            properties = template.fill("", int(time.time()))
+        else:
+            properties = template.fill(letter.correlation_id, int(time.time()))
+        tag = session.publish(letter.reply_to, parcel.body, properties, mandatory=False)
+        self._unconfirmed[tag] = parcel
+
+    def _template(self, letter: Letter) -> Template:
+        key = (letter.reply_to, letter.codec.content_type, letter.ours)
+        found = self._templates.get(key)
+        if found is None:
+            if len(self._templates) >= ADDRESSES:
+                self._templates.clear()
+            headers = encode_headers({"rpc-version": VERSION})
+            found = self._templates[key] = Template(content_type=key[1], headers=headers, type="rpc.reply")
+        return found
+
+    # -- what the session reports
+
+    def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:  # noqa: FBT001 - the port's report
+        """The broker has the reply: the request may be acked."""
+        unconfirmed = self._unconfirmed
+        if not multiple:
+            parcel = unconfirmed.pop(tag, None)
+            if parcel is not None:
+                self._ended(parcel, ok=ok)
+        else:
+            for known in [known for known in unconfirmed if known <= tag]:
+                self._ended(unconfirmed.pop(known), ok=ok)
+        if not unconfirmed and not self.pending:
+            self._drained.set()
+
+    def _ended(self, parcel: Parcel, *, ok: bool) -> None:
+        if not ok and parcel.tries < TRIES:
+            self._unsent.append(parcel)
+            self._coalescer.wake()
+        else:
+            self._settle(parcel)
+
+    def _settle(self, parcel: Parcel) -> None:
+        for letter in parcel.letters:
+            letter.left -= 1
+            if not letter.left:
+                self._done(letter)
+
+    def returned(self, correlation_id: str, code: int, text: str) -> None:
+        """Never: replies are not mandatory (on direct reply-to a return would come beside the delivery)."""
+
+    def delivered(self, delivery: Delivery) -> None:
+        """Never: this session consumes nothing."""
+
+    def blocked(self, reason: str | None) -> None:
+        """An alarm: the replies wait, and their requests stay unacked."""
+        self._blocked = reason is not None
+        self._send()
+
+    def writable(self) -> None:
+        """The socket takes data again."""
+        self._send()
+
+    def lost(self, error: BaseException) -> None:
+        """What was not confirmed is sent again on the next session, to whoever still waits."""
+        self._sessions.lost(error)
+        self._blocked = False
+        again = list(self._unconfirmed.values())
+        self._unconfirmed.clear()
+        now = time.monotonic()
+        for parcel in again:
+            if max(letter.deadline for letter in parcel.letters) > now:
+                self._unsent.append(parcel)
+            else:
+                self._settle(parcel)
+
+    async def _open(self) -> Publisher:
+        return await self._transport.publisher(self, replies=False, timeout=self._timeout)
+
+    def _opened(self, _: Publisher) -> None:
+        self._send()
+

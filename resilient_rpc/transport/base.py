@@ -1,0 +1,131 @@
+"""The port between calls and messages: what a transport must do, and what it reports.
+
+A transport moves messages (`Properties` and bytes), tells what became of them, and knows nothing of calls, policies
+or codecs. Two stand behind it: `memory://` and `amqp://`. One contract suite (tests/contract) runs over both.
+
+All methods of a session are called on the loop that opened it, and all reports arrive there. A report must not raise;
+an implementation contains it if it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+Headers = Mapping[str, Any]
+DIRECT_REPLY = "amq.rabbitmq.reply-to"
+
+
+class Delivery(msgspec.Struct, eq=False):
+    """One message that arrived.
+
+    `properties` holds decoded AMQP basic properties by their AMQP names (``content_type``, ``correlation_id``, ...:
+    str; ``delivery_mode``, ``priority``, ``timestamp``: int) and ``headers`` as the *encoded* field table (bytes with
+    its 4-byte length; `transport.properties.decode_headers` reads it). Only what was sent is there.
+    """
+
+    tag: int
+    redelivered: bool
+    properties: dict[str, Any]
+    body: bytes
+    routing_key: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueSpec:
+    """A request queue and what belongs to it. Declared by servers only."""
+
+    name: str
+    service: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """x-arguments beyond the dead-letter exchange, which every request queue has."""
+    durable: bool = True
+    dead_letters: bool = True
+    """Declare the dead-letter exchange and this service's `.dead` and `.expired` queues too."""
+
+
+class PublisherEvents(Protocol):
+    """What a `Publisher` reports to its owner."""
+
+    def delivered(self, delivery: Delivery) -> None:
+        """A reply arrived (only with replies=True). Auto-acked."""
+
+    def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:
+        """The broker took responsibility for `tag` (all up to it, if `multiple`), or refused it (`ok` False)."""
+
+    def returned(self, correlation_id: str, code: int, text: str) -> None:
+        """A mandatory message found no queue. Its confirm follows."""
+
+    def blocked(self, reason: str | None) -> None:
+        """The broker stopped reading (an alarm), or goes on again (None)."""
+
+    def writable(self) -> None:
+        """The session takes data again after `Publisher.writable` was False."""
+
+    def lost(self, error: BaseException) -> None:
+        """The session ended without `close()`; once; nothing is reported after it."""
+
+
+class Publisher(Protocol):
+    """A session that publishes with confirms, and may receive replies."""
+
+    reply_to: str
+    """The address to put into requests; empty without replies."""
+    writable: bool
+    """False while the peer does not keep up: stop publishing until `PublisherEvents.writable`."""
+
+    def publish(self, target: str, body: bytes, properties: bytes, *, mandatory: bool) -> int:
+        """Send to the queue `target` by the default exchange; returns the tag that the confirm will name.
+
+        `properties` as `transport.properties` encodes them. Raises `TooLarge` for what no frame can carry and
+        `ConnectionError` when the session has ended; in both cases nothing was sent.
+        """
+
+    def consumers(self, target: str) -> Any:
+        """Coroutine: how many consumers the queue has, by a passive declare; None if there is no such queue."""
+
+    async def close(self) -> None:
+        """End the session."""
+
+
+class ConsumerEvents(Protocol):
+    """What a `Consumer` reports to its owner."""
+
+    def delivered(self, delivery: Delivery) -> None:
+        """A request arrived; it stays the consumer's until `ack` or `nack`."""
+
+    def lost(self, error: BaseException) -> None:
+        """The session ended, or the broker cancelled the consumer (queue deleted); once. Unacked ones come again."""
+
+
+class Consumer(Protocol):
+    """A session that consumes one service's queue with manual acks."""
+
+    def ack(self, tag: int) -> None:
+        """The message is done. Ignored when the session has ended."""
+
+    def nack(self, tag: int, *, requeue: bool) -> None:
+        """Give it back to the queue, or dead-letter it. Ignored when the session has ended."""
+
+    async def cancel(self) -> None:
+        """No new deliveries from here on (what was delivered can still be acked)."""
+
+    async def close(self) -> None:
+        """End the session; what is unacked is redelivered."""
+
+
+class Transport(Protocol):
+    """Opens sessions, each an attempt at one host: retrying and backoff are the caller's.
+
+    Both raise `ConfigurationError` for what will never work (bad credentials, a queue that exists with other
+    arguments: 403, 406; both values named), OSError, TimeoutError or a transport's own error for what may work later.
+    """
+
+    async def publisher(self, events: PublisherEvents, *, replies: bool, timeout: float) -> Publisher:
+        """Open a publishing session; with `replies` also a reply address and its consumer."""
+
+    async def consumer(self, events: ConsumerEvents, queue: QueueSpec, *, prefetch: int, timeout: float) -> Consumer:
+        """Declare `queue` with its topology and consume it; at most `prefetch` unacked messages."""

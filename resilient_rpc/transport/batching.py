@@ -1,0 +1,127 @@
+"""Which calls may share a message: a running estimate of what they take, and a plan.
+
+A batch goes to one server, so it may hold only so much work that the others are not missed: the calls of a message
+together take at most `max_seconds` by what replies report per method, and at most the free slots that the service
+last reported. An unknown method travels alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from resilient_rpc.call import Safety
+from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.wire.codec import Codec
+
+IDLE = 10.0
+"""Seconds after which an estimate is stale: servers may have changed meanwhile."""
+FALL = 0.1
+"""Share of the way down that one quicker reply moves the estimate; a slower one moves it all the way up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """How calls are joined to messages.
+
+    `max_seconds`: what the handlers of one message may take together (default 2 ms). `max_calls`: calls in a message
+    (default 64). `max_bytes`: bytes of a message with more than one call (default 256 KiB).
+    """
+
+    max_seconds: float = 0.002
+    max_calls: int = 64
+    max_bytes: int = 256 * 1024
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.max_seconds, (int, float)) and 0 < self.max_seconds < math.inf):
+            raise ConfigurationError(f"Batching(max_seconds={self.max_seconds!r}): give a positive number of seconds")
+        for name in ("max_calls", "max_bytes"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ConfigurationError(f"Batching({name}={value!r}): give a whole number of at least 1")
+
+
+class Outgoing(Protocol):
+    """What the plan needs to know of a call."""
+
+    @property
+    def method(self) -> str:
+        """The full name."""
+
+    @property
+    def data(self) -> bytes:
+        """The encoded request."""
+
+
+class Route:
+    """Calls that may share a message: to the same queue, of the same safety, in the same content type."""
+
+    __slots__ = ("codec", "target")
+
+    def __init__(self, target: Target, codec: Codec) -> None:
+        self.target, self.codec = target, codec
+
+
+class Target:
+    """What is known of one queue's servers: whether they are ours, how quick, how free."""
+
+    __slots__ = ("_routes", "_seconds", "_touched", "modern", "name", "room")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.modern = False
+        """A reply of it carried `rpc-version`: it understands batches and `meta`."""
+        self.room = 1
+        self._seconds: dict[str, float] = {}
+        self._touched = 0.0
+        self._routes: dict[tuple[Safety, str], Route] = {}
+
+    def route(self, safety: Safety, codec: Codec) -> Route:
+        """The one object for calls to it that may share a message."""
+        key = (safety, codec.content_type)
+        return self._routes.get(key) or self._routes.setdefault(key, Route(self, codec))
+
+    def learn(self, method: str, seconds: float, now: float) -> None:
+        """A reply reported its service time. Up at once, down slowly: a method that turned slow must not travel in crowds."""
+        known = self._seconds.get(method)
+        if known is None or seconds > known:
+            self._seconds[method] = seconds
+        else:
+            self._seconds[method] = known + FALL * (seconds - known)
+        self._touched = now
+
+    def forget(self, method: str) -> None:
+        """The method was refused as overloaded: it travels alone until a reply says otherwise."""
+        self._seconds.pop(method, None)
+
+    def refresh(self, now: float) -> None:
+        """Forget everything that has not been heard of for a while."""
+        if self._seconds and now - self._touched > IDLE:
+            self._seconds.clear()
+
+    def seconds(self, method: str) -> float:
+        """The estimate; infinite if there is none."""
+        return self._seconds.get(method, math.inf)
+
+
+def plan(target: Target, calls: Iterable[Any], batching: Batching) -> list[list[Any]]:
+    """Group the calls of one target into messages, in order."""
+    most, bytes_, seconds = min(batching.max_calls, max(target.room, 1)), batching.max_bytes, batching.max_seconds
+    groups: list[list[Any]] = []
+    group: list[Any] = []
+    spent, size = 0.0, 0
+    estimates = target._seconds  # noqa: SLF001 - the hot loop of this file
+    for call in calls:
+        cost = estimates.get(call.method, math.inf)
+        length = len(call.data) + 1
+        if group and (len(group) >= most or spent + cost > seconds or size + length > bytes_):
+            groups.append(group)
+            group, spent, size = [], 0.0, 0
+        group.append(call)
+        spent += cost
+        size += length
+    if group:
+        groups.append(group)
+    return groups

@@ -1,0 +1,414 @@
+"""A link: one session, the calls that wait on it, and the batches in which they travel. Lives on one loop.
+
+A caller encodes its request in its own thread and hands an `Entry` over (`submit`); the link joins what a tick
+brought, publishes it, and settles each entry: with its answer, or with an error that says how far the call came. While
+there is no session the entries wait in the queue, until their deadline at most.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from resilient_rpc import events
+from resilient_rpc.errors import (
+    NOT_EXECUTED,
+    BrokerBlocked,
+    ConfigurationError,
+    ConnectionLost,
+    DeadlineExceeded,
+    MalformedMessage,
+    NotConnected,
+    ProtocolError,
+    PublishRejected,
+    Rejected,
+    RpcError,
+    TransportError,
+    Unroutable,
+    fresh,
+)
+from resilient_rpc.runtime import AsyncioRuntime
+from resilient_rpc.transport.backoff import Backoff
+from resilient_rpc.transport.base import Delivery, Publisher, Transport
+from resilient_rpc.transport.batching import Batching, Target, plan
+from resilient_rpc.transport.coalescer import Coalescer
+from resilient_rpc.transport.deadlines import Deadlines
+from resilient_rpc.transport.entry import Entry, Stage
+from resilient_rpc.transport.properties import Template, encode_headers
+from resilient_rpc.transport.session_loop import SessionLoop
+from resilient_rpc.wire.codec import Codec, codec_for, read_answers
+from resilient_rpc.wire.envelope import VERSION, Answer
+from resilient_rpc.wire.limits import Limits
+
+OVERLOADED = -32001
+TEMPLATES = 1_000
+"""Pre-encoded properties that are kept; methods of a service are few, but a hostile caller of ours may make many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkOptions:
+    """What a client's links have in common.
+
+    `max_pending`: calls that may wait on one link (default 250,000); `connect_timeout`: seconds for one attempt.
+    """
+
+    batching: Batching | None = field(default_factory=Batching)
+    limits: Limits = field(default_factory=Limits)
+    backoff: Backoff = field(default_factory=Backoff)
+    connect_timeout: float = 10.0
+    max_pending: int = 250_000
+    app_id: str | None = None
+
+
+class Link:
+    """See the module."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        runtime: AsyncioRuntime,
+        options: LinkOptions,
+        hub: events.Events,
+        stray: Callable[[int], None],
+    ) -> None:
+        self._options, self._hub, self._now = options, hub, runtime.now
+        self._transport, self._count_stray = transport, stray
+        self._coalescer: Coalescer[Entry] = Coalescer(runtime.loop, self._flush)
+        self._queue: deque[Entry] = deque()
+        self._table: dict[int, Entry] = {}
+        self._unconfirmed: dict[int, Sequence[Entry]] = {}
+        self._deadlines: Deadlines[Entry] = Deadlines(runtime.loop, runtime.now, self._expired)
+        self._targets: dict[str, Target] = {}
+        self._templates: dict[tuple[str, int, str], Template] = {}
+        self._blocked: str | None = None
+        self._token = ""
+        self._published = 0
+        self._closed = False
+        self._sessions: SessionLoop[Publisher] = SessionLoop(
+            self._open, opened=self._opened, failed=self._failed, urgent=self._waiting, backoff=options.backoff
+        )
+        self.ids = itertools.count(1)  # next() on it is atomic
+        self.messages = 0
+
+    # -- from any thread
+
+    def submit(self, entry: Entry) -> None:
+        """Take a call."""
+        self._coalescer.add(entry)
+
+    def forget(self, entry: Entry, error: BaseException) -> None:
+        """Its caller gave up."""
+        if entry.fail(error) and not self._closed:
+            self._coalescer.add(entry)
+
+    def target(self, queue: str) -> Target:
+        """What is known of a queue's servers."""
+        found = self._targets.get(queue)
+        return found if found is not None else self._targets.setdefault(queue, Target(queue))
+
+    @property
+    def pending(self) -> int:
+        """Calls that wait on it."""
+        return len(self._table) + len(self._coalescer.inbox)
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has a session now."""
+        return self._sessions.session is not None
+
+    # -- out
+
+    def _flush(self) -> None:
+        inbox, table, queue, deadlines = self._coalescer.inbox, self._table, self._queue, self._deadlines
+        most = self._options.max_pending
+        while inbox:
+            entry = inbox.popleft()
+            if entry.done():  # its caller gave it up
+                table.pop(entry.id, None)
+                deadlines.discard(entry)
+            elif self._closed:
+                entry.fail(ConnectionLost("the client is closed", certainty=NOT_EXECUTED))
+            elif len(table) >= most:
+                entry.fail(Rejected(f"{most} calls wait on this link already (max_pending)"))
+            else:
+                table[entry.id] = entry
+                deadlines.add(entry)  # before back-pressure can hold it
+                queue.append(entry)
+        if queue:
+            self._send()
+
+    def _send(self) -> None:
+        session = self._sessions.session
+        if session is None:
+            self._sessions.start()
+            self._sessions.hurry()
+            return
+        if self._blocked is not None:
+            self._refuse_queue(self._blocked)
+            return
+        queue, self._queue = self._queue, deque()
+        if len(queue) == 1:
+            groups: list[Sequence[Entry]] = [(queue[0],)] if not queue[0].done() else []
+        else:
+            groups = self._group(queue)
+        for position, group in enumerate(groups):
+            if not session.writable:  # the rest goes when the socket takes data again
+                for waiting in groups[position:]:
+                    self._queue.extend(waiting)
+                return
+            self._publish(session, group)
+
+    def _group(self, queue: deque[Entry]) -> list[Sequence[Entry]]:
+        batching = self._options.batching
+        if batching is None:
+            return [(entry,) for entry in queue if not entry.done()]
+        by_route: dict[object, list[Entry]] = {}
+        for entry in queue:
+            if not entry.done():
+                route = entry.route
+                found = by_route.get(route)
+                if found is None:
+                    by_route[route] = [entry]
+                else:
+                    found.append(entry)
+        now, groups = self._now(), []
+        for entries in by_route.values():
+            target = entries[0].route.target
+            target.refresh(now)
+            if target.modern:
+                groups.extend(plan(target, entries, batching))
+            else:
+                groups.extend([entry] for entry in entries)
+        return groups
+
+    def _publish(self, session: Publisher, group: Sequence[Entry]) -> None:
+        first = group[0]
+        if len(group) == 1:
+            body, latest = first.data, first.deadline
+        else:
+            body = first.route.codec.join([entry.data for entry in group])
+            latest = max([entry.deadline for entry in group])
+        left = latest - self._now()
+        if left <= 0:
+            for entry in group:
+                self._deadlines.discard(entry)
+                self._expired(entry)
+            return
+        number = self._published + 1  # the tag that this session will give it
+        properties = self._template(first, len(group)).fill(
+            f"{self._token}.{number}", int(time.time()), math.ceil(left * 1000)
+        )
+        try:
+            tag = session.publish(first.route.target.name, body, properties, mandatory=True)
+        except (ProtocolError, ConfigurationError) as error:
+            self._fail(group, error)
+            return
+        except OSError:  # it has just ended: `lost` follows, and what was not sent waits for the next session
+            self._queue.extend(group)
+            return
+        self._published = tag
+        self.messages += 1
+        for entry in group:
+            entry.stage = Stage.SENT
+            entry.message = tag
+            entry.data = b""
+        self._unconfirmed[tag] = group
+
+    def _template(self, first: Entry, count: int) -> Template:
+        key = (first.method, count, first.route.codec.content_type)
+        found = self._templates.get(key)
+        if found is None:
+            if len(self._templates) >= TEMPLATES:
+                self._templates.clear()
+            session = self._sessions.session
+            headers = {"rpc-version": VERSION, "rpc-method": first.method, "rpc-calls": count}
+            found = self._templates[key] = Template(
+                content_type=key[2],
+                headers=encode_headers(headers),
+                reply_to=session.reply_to if session is not None else "",
+                type="rpc.call" if count == 1 else "rpc.batch",
+                app_id=self._options.app_id,
+            )
+        return found
+
+    # -- in: reports of the session
+
+    def delivered(self, delivery: Delivery) -> None:
+        """A reply."""
+        properties = delivery.properties
+        correlation = properties.get("correlation_id")
+        if type(correlation) is not str or not correlation.startswith(self._token):
+            self._stray(1)
+            return
+        try:
+            codec = codec_for(properties.get("content_type"), properties.get("content_encoding"))
+            answers = read_answers(codec, delivery.body)
+        except ProtocolError as error:
+            self._malformed(correlation, error)
+            return
+        modern = b"rpc-version" in properties.get("headers", b"")
+        now, table = self._now(), self._table
+        for answer in answers:
+            entry = table.pop(answer.id, None)  # type: ignore[call-overload]  # an id that is not ours is not in it
+            if entry is None:
+                self._unmatched(answer, correlation, codec)
+                continue
+            self._deadlines.discard(entry)
+            self._learn(entry, answer, now, modern=modern)
+            entry.modern, entry.codec = modern, codec
+            entry.set(answer)
+
+    def _learn(self, entry: Entry, answer: Answer, now: float, *, modern: bool) -> None:
+        target, meta = entry.route.target, answer.meta
+        target.modern = modern
+        if meta is not None and modern:
+            if meta.room is not None:
+                target.room = meta.room
+            if answer.error is None and meta.t and not meta.replayed:
+                target.learn(entry.method, meta.t / 1e6, now)
+        if answer.error is not None and answer.error.code == OVERLOADED:
+            target.forget(entry.method)
+
+    def _unmatched(self, answer: Answer, correlation: str, codec: Codec) -> None:
+        if answer.id is None and answer.error is not None:  # the server could not read the message that it answers
+            found = self._of_message(correlation)
+            for entry in found:
+                self._table.pop(entry.id, None)
+                self._deadlines.discard(entry)
+                entry.modern, entry.codec = True, codec
+                entry.set(answer)
+            if found:
+                return
+        self._stray(1)
+
+    def _of_message(self, correlation: str) -> Sequence[Entry]:
+        number = correlation.rpartition(".")[2]
+        if not number.isdecimal() or len(number) > 20:  # noqa: PLR2004 - digits of 2**64
+            return ()
+        tag = int(number)
+        return self._unconfirmed.get(tag) or [e for e in self._table.values() if e.message == tag and e.stage]
+
+    def _malformed(self, correlation: str, error: ProtocolError) -> None:
+        self._hub.emit(events.MalformedDropped(reason=str(error)))
+        self._fail(self._of_message(correlation), MalformedMessage(f"the reply cannot be read: {error}", certainty=None))
+
+    def _stray(self, count: int) -> None:
+        self._count_stray(count)
+        if self._hub.wants(events.LateReply):
+            self._hub.emit(events.LateReply(count=count))
+
+    def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:  # noqa: FBT001 - the port's report, positional and hot
+        """The broker took, or refused, what was published."""
+        unconfirmed = self._unconfirmed
+        tags = list(itertools.takewhile(lambda known: known <= tag, unconfirmed)) if multiple else (tag,)
+        for known in tags:
+            group = unconfirmed.pop(known, ())
+            if ok:
+                for entry in group:
+                    entry.stage = Stage.CONFIRMED
+            else:
+                self._fail(group, PublishRejected("the broker refused the message (basic.nack)"))
+
+    def returned(self, correlation_id: str, code: int, text: str) -> None:
+        """No such queue."""
+        group = self._of_message(correlation_id)
+        if group:
+            queue = group[0].route.target.name
+            self._fail(group, Unroutable(f"no queue {queue!r}: no server of this service has run here ({code} {text})"))
+
+    def blocked(self, reason: str | None) -> None:
+        """The broker takes nothing for now, or goes on."""
+        self._blocked = reason
+        self._hub.emit(events.ConnectionStateChanged(state="blocked" if reason is not None else "unblocked"))
+        if reason is not None:
+            self._refuse_queue(reason)
+        elif self._queue:
+            self._send()
+
+    def _refuse_queue(self, reason: str) -> None:
+        queue, self._queue = self._queue, deque()
+        self._fail(queue, BrokerBlocked(f"the broker accepts no messages for now: {reason}"))
+
+    def writable(self) -> None:
+        """The socket takes data again."""
+        if self._queue:
+            self._send()
+
+    def lost(self, error: BaseException) -> None:
+        """The session ended: what was sent gets no answer any more; what was not waits for the next session."""
+        self._sessions.lost(error)
+        self._blocked = None
+        self._unconfirmed.clear()
+        gone = [entry for entry in self._table.values() if entry.stage]
+        failure = ConnectionLost(f"the connection was lost while the call was on its way: {error}")
+        failure.__cause__ = error
+        self._fail(gone, failure)
+        self._hub.emit(events.ConnectionStateChanged(state="lost", reason=str(error)))
+        if self._queue:
+            self._sessions.hurry()
+
+    # -- the session
+
+    async def _open(self) -> Publisher:
+        return await self._transport.publisher(self, replies=True, timeout=self._options.connect_timeout)
+
+    def _opened(self, session: Publisher) -> None:
+        self._token = secrets.token_urlsafe(16)
+        self._published = 0
+        self._templates.clear()  # they hold the reply address
+        self._hub.emit(events.ConnectionStateChanged(state="connected"))
+        if self._queue:
+            self._send()
+
+    def _failed(self, error: BaseException) -> None:
+        self._hub.emit(events.ConnectionStateChanged(state="failed", reason=str(error)))
+        if isinstance(error, ConfigurationError):  # waiting will not help
+            queue, self._queue = self._queue, deque()
+            self._fail(queue, error)
+
+    def _waiting(self) -> bool:
+        return bool(self._queue)
+
+    # -- the end of a call
+
+    def _fail(self, group: Sequence[Entry] | deque[Entry], error: RpcError) -> None:
+        for entry in group:
+            self._table.pop(entry.id, None)
+            self._deadlines.discard(entry)
+            entry.fail(error)
+
+    def _expired(self, entry: Entry) -> None:
+        self._table.pop(entry.id, None)
+        entry.fail(self._why_expired(entry))
+
+    def _why_expired(self, entry: Entry) -> RpcError:
+        if entry.stage is Stage.QUEUED:
+            if not self.connected:
+                cause = self._sessions.last_error
+                error: RpcError = NotConnected(f"{entry.method}: no connection by the deadline: {cause or 'connecting'}")
+                error.__cause__ = cause
+                return error
+            return DeadlineExceeded(f"{entry.method}: not sent by the deadline", stage="publish", certainty=NOT_EXECUTED)
+        if entry.stage is Stage.SENT:
+            return DeadlineExceeded(f"{entry.method}: the broker did not confirm it by the deadline", stage="publish")
+        return DeadlineExceeded(f"{entry.method}: no answer by the deadline", stage="reply")
+
+    def start(self) -> None:
+        """Begin to connect; on the link's loop."""
+        self._sessions.start()
+
+    async def close(self) -> None:
+        """End the session; what still waits fails."""
+        self._closed = True
+        self._flush()
+        self._deadlines.close()
+        for entry in list(self._table.values()):
+            certainty = None if entry.stage else NOT_EXECUTED
+            self._fail((entry,), ConnectionLost("the client was closed", certainty=certainty))
+        self._queue.clear()
+        await self._sessions.close()

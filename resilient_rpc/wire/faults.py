@@ -1,0 +1,104 @@
+"""Errors on the wire: what a server says of one, and what a caller makes of it.
+
+A message never chooses a class. `type` is looked up in a registry of names that the user filled; everything else
+becomes the class of its code, or `RemoteError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from resilient_rpc.errors import (
+    CODES,
+    EXECUTED,
+    INTERNAL_ERROR,
+    NOT_EXECUTED,
+    UNKNOWN,
+    ApplicationError,
+    Certainty,
+    RemoteError,
+    RpcError,
+    code_of,
+)
+from resilient_rpc.wire.codec import Codec
+from resilient_rpc.wire.envelope import ErrorBody, ErrorData, ForeignError
+
+MAX_MESSAGE = 2_000
+"""Characters of an error message that cross the wire."""
+_EXECUTED_TO_WIRE: Mapping[Certainty, bool | None] = {NOT_EXECUTED: False, EXECUTED: True, UNKNOWN: None}
+_NEVER_STARTED = frozenset({-32700, -32600, -32601, -32602})
+
+
+def describe_fault(error: BaseException) -> ErrorBody:
+    """What goes into the reply for `error`.
+
+    A library error keeps its code; anything else that a handler raised is an application error under the name of its
+    class, with its text and without a traceback, because handlers' tracebacks are nobody else's business.
+    """
+    if isinstance(error, RpcError):
+        data = ErrorData(
+            type=(error.type or None) if isinstance(error, RemoteError) else None,
+            details=error.details if isinstance(error, RemoteError) else None,
+            retry_after=error.retry_after,
+            executed=_EXECUTED_TO_WIRE[error.certainty],
+        )
+        return ErrorBody(code_of(error), str(error)[:MAX_MESSAGE], data)
+    name = type(error).__name__
+    return ErrorBody(ApplicationError.code, str(error)[:MAX_MESSAGE], ErrorData(type=name, executed=True))
+
+
+def rebuild_fault(
+    codec: Codec, fault: ForeignError, registry: Mapping[str, type[RemoteError]], *, ours: bool
+) -> RpcError:
+    """The exception for an error reply. `ours`: it came from a server of this library, whose `data` can be trusted."""
+    data = _read_data(codec, fault) if ours else ErrorData(details=_anything(codec, fault))
+    certainty = _certainty(fault.code, data, ours=ours)
+    message = fault.message[:MAX_MESSAGE]
+    known = registry.get(data.type or "")
+    row = CODES.get(fault.code)
+    kind: type[RpcError] = known or (row.error if row and (ours or fault.code in _NEVER_STARTED) else RemoteError)
+    if issubclass(kind, RemoteError):
+        return kind(
+            message,
+            code=fault.code,
+            type=data.type or (row.name if row else ""),
+            details=data.details,
+            certainty=certainty,
+            retry_after=data.retry_after,
+        )
+    return kind(message, certainty=certainty, retry_after=data.retry_after)
+
+
+def _read_data(codec: Codec, fault: ForeignError) -> ErrorData:
+    if not bytes(fault.data):
+        return ErrorData()
+    try:
+        data: ErrorData = codec.decoder(ErrorData).decode(fault.data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return ErrorData()
+    return data
+
+
+def _anything(codec: Codec, fault: ForeignError) -> Any:
+    if not bytes(fault.data):
+        return None
+    try:
+        return codec.decoder(Any).decode(fault.data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+
+
+def _certainty(code: int, data: ErrorData, *, ours: bool) -> Certainty:
+    if not ours:
+        return NOT_EXECUTED if code in _NEVER_STARTED else UNKNOWN
+    if data.executed is True:
+        return EXECUTED
+    if data.executed is False:
+        return NOT_EXECUTED
+    if data.executed is None:
+        return UNKNOWN
+    row = CODES.get(code)
+    return row.error.certainty if row and code != INTERNAL_ERROR else UNKNOWN
