@@ -1,0 +1,8 @@
+"""The policies that come with the library: one file each."""
+
+from __future__ import annotations
+
+from resilient_rpc.policies.deadline import Deadline
+from resilient_rpc.policies.timeout import AttemptTimeout
+
+__all__ = ["AttemptTimeout", "Deadline"]
