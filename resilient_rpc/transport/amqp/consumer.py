@@ -1,0 +1,73 @@
+"""AmqpConsumer: declares a service's queue and consumes it with manual acks."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from resilient_rpc.errors import ConfigurationError, ConnectionLost, NotConnected
+from resilient_rpc.transport.amqp.session import Session
+from resilient_rpc.transport.amqp.topology import Binding, Exchange, Step, topology
+from resilient_rpc.transport.base import ConsumerEvents, Delivery, QueueSpec
+
+
+class AmqpConsumer(Session):
+    """`transport.base.Consumer` on a connection of its own: in an alarm it still gets its acks through."""
+
+    def __init__(
+        self, events: ConsumerEvents, spec: QueueSpec, where: str, *, prefetch: int, lane: bool, max_body: int
+    ) -> None:
+        super().__init__(events.lost, where, lane=lane, max_body=max_body)
+        self._events, self._spec, self._prefetch = events, spec, prefetch
+        self._tag = ""
+        self._cancelled = False
+
+    def ack(self, tag: int) -> None:
+        """See `transport.base.Consumer`."""
+        self._lane.ack(tag)
+
+    def nack(self, tag: int, *, requeue: bool) -> None:
+        """See `transport.base.Consumer`."""
+        self._lane.nack(tag, requeue=requeue)
+
+    async def cancel(self) -> None:
+        """See `transport.base.Consumer`."""
+        if self._cancelled or self._ended is not None:
+            return
+        self._cancelled = True
+        self._reports.delivered = self._give_back
+        with contextlib.suppress(ConnectionLost, NotConnected, ConfigurationError):  # ended: there is nothing to cancel
+            await self.ask(self._channel.basic_cancel, self._tag)
+
+    async def _set_up(self) -> None:
+        self._reports.delivered = lambda delivery: self._tell(self._events.delivered, delivery)
+        for step in topology(self._spec):
+            self.phase = f"declaring {step}"
+            await self._declare(step)
+        channel = self._channel
+        self.phase = "consuming"
+        await self.ask(channel.basic_qos, prefetch_count=self._prefetch)
+        channel.add_on_cancel_callback(self._on_cancelled)
+        started = await self.ask(channel.basic_consume, self._spec.name, self._lane.on_deliver)
+        self._tag = started.method.consumer_tag
+
+    def _connect_reports(self) -> None:
+        if not self._cancelled:
+            self._reports.delivered = self._events.delivered
+        self.ack, self.nack = self._lane.ack, self._lane.nack  # type: ignore[method-assign]  # saves a call for each
+
+    async def _declare(self, step: Step) -> None:
+        channel = self._channel
+        if isinstance(step, Exchange):
+            await self.ask(channel.exchange_declare, step.name, step.type, durable=True)
+        elif isinstance(step, Binding):
+            await self.ask(channel.queue_bind, step.queue, step.exchange, arguments=dict(step.arguments))
+        else:
+            await self.ask(channel.queue_declare, step.name, durable=step.durable, arguments=dict(step.arguments))
+
+    def _give_back(self, delivery: Delivery) -> None:
+        """It was on its way when the consumer was cancelled."""
+        self._lane.nack(delivery.tag, requeue=True)
+
+    def _on_cancelled(self, _frame: Any) -> None:
+        self._end(Exception(f"the broker cancelled the consumer: queue {self._spec.name!r} was deleted or moved"))

@@ -1,0 +1,93 @@
+"""What a server declares for its queue: pure, so that a test can hold every argument against what RabbitMQ accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.transport.base import QueueSpec
+
+DEAD_EXCHANGE = "rpc.dead"
+DEAD_LETTER = "x-dead-letter-exchange"
+EXPIRED_ARGUMENTS = {"x-max-length": 10_000, "x-message-ttl": 3_600_000}
+REASONS = ("rejected", "maxlen", "delivery_limit")
+"""Why a message ends in a service's dead queue. Expired ones end in a queue of their own: there are many in a jam."""
+GONE = {
+    "x-queue-mode": "queues of RabbitMQ 4 are all lazy",
+    "x-queue-version": "RabbitMQ 4.3 refuses it",
+    "x-ha-policy": "mirrored queues went with RabbitMQ 4: use x-queue-type=quorum",
+}
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Declare an exchange."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Declare a queue."""
+
+    name: str
+    durable: bool = True
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Bind a queue to an exchange."""
+
+    queue: str
+    exchange: str
+    arguments: Mapping[str, Any]
+
+
+Step = Exchange | Queue | Binding
+
+
+def dead_queue(service: str) -> str:
+    """Where the messages of a service end that cannot be handled."""
+    return f"rpc.{service}.dead"
+
+
+def expired_queue(service: str) -> str:
+    """Where the messages of a service end that nobody handled in time."""
+    return f"rpc.{service}.expired"
+
+
+def topology(spec: QueueSpec) -> tuple[Step, ...]:
+    """The steps in their order: the dead letters' way before the queue that uses it.
+
+    An argument that is None is left out, even `x-dead-letter-exchange`: for a queue that somebody else declared.
+
+    Raises:
+        ConfigurationError: an argument that RabbitMQ no longer accepts.
+    """
+    for name, reason in GONE.items():
+        if name in spec.arguments:
+            raise ConfigurationError(f"queue {spec.name!r}: {name}={spec.arguments[name]!r}: {reason}")
+    arguments = {DEAD_LETTER: DEAD_EXCHANGE, **spec.arguments}
+    request = Queue(spec.name, spec.durable, {name: value for name, value in arguments.items() if value is not None})
+    return (*_dead_letters(spec), request) if spec.dead_letters else (request,)
+
+
+def _dead_letters(spec: QueueSpec) -> tuple[Step, ...]:
+    # The exchange is shared by all services, so each binding names the queue that its messages died in.
+    dead, expired = dead_queue(spec.service), expired_queue(spec.service)
+    return (
+        Exchange(DEAD_EXCHANGE, "headers"),
+        Queue(expired, arguments=EXPIRED_ARGUMENTS),
+        Queue(dead),
+        Binding(expired, DEAD_EXCHANGE, _died(spec.name, "expired")),
+        *(Binding(dead, DEAD_EXCHANGE, _died(spec.name, reason)) for reason in REASONS),
+    )
+
+
+def _died(queue: str, reason: str) -> dict[str, str]:
+    # Headers that begin with x- count with this kind of match only.
+    return {"x-match": "all-with-x", "x-first-death-queue": queue, "x-first-death-reason": reason}
