@@ -67,7 +67,7 @@ class CallerOptions:
         return self.safety.get(method, Safety.UNSAFE)
 
 
-def check_timeout(value: float, name: str) -> float:
+def check_timeout(value: Any, name: str) -> float:
     """Return `value` if it is a usable number of seconds; `ConfigurationError` otherwise."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= MAX_TIMEOUT:
         raise ConfigurationError(f"{name}={value!r}: give a positive number of seconds, at most {MAX_TIMEOUT:.0f}")
@@ -95,7 +95,9 @@ class Caller:
     def connect(self, transport: Transport, runtime: AsyncioRuntime) -> Pool:
         """Make the links; they connect when they are first used."""
         link = self.options.link
-        self._pool = Pool(lambda: Link(transport, runtime, link, self._events, self.stats.unknown_reply), self.options.links)
+        self._pool = Pool(
+            lambda: Link(transport, runtime, link, self._events, self.stats.unknown_reply), self.options.links
+        )
         return self._pool
 
     @property
@@ -103,7 +105,7 @@ class Caller:
         """The links; None before the first use."""
         return self._pool
 
-    def build(  # noqa: PLR0913 - what a user may say of a call
+    def build(
         self,
         runtime: Runtime,
         method: str,
@@ -228,7 +230,7 @@ class Caller:
         return Reply(result=result, replayed=meta.replayed, server=meta.server, attempts=call.attempt)
 
 
-def _checked(params: Mapping[str, Any] | Sequence[Any] | None) -> Any:
+def _checked(params: Any) -> Any:
     kind = type(params)
     if kind is dict or kind is list or kind is tuple:
         return params

@@ -51,7 +51,7 @@ CODEC_NAMES = {"json": JSON.content_type, "msgpack": "application/msgpack"}
 class _Face:
     """What both clients share: settings, statistics, events."""
 
-    def __init__(  # noqa: PLR0913 - keyword-only settings, each with a default
+    def __init__(
         self,
         url: str,
         *,
@@ -174,7 +174,13 @@ class Client(_Face):
         return future
 
     def map(
-        self, method: str, params: Iterable[Params], *, return_errors: bool = False, window: int = 1024, **how: Unpack[How]
+        self,
+        method: str,
+        params: Iterable[Params],
+        *,
+        return_errors: bool = False,
+        window: int = 1024,
+        **how: Unpack[How],
     ) -> list[Any]:
         """The results of many calls of one method, in order; at most `window` are under way at once.
 
@@ -210,7 +216,7 @@ class Client(_Face):
 
 
 class AsyncClient(_Face):
-    """Calls from asyncio. Everything runs on the loop that uses it first, connections included; settings as `Client`'s."""
+    """Calls from asyncio, with the settings of `Client`. Everything runs on the loop that uses it first."""
 
     def __init__(self, url: str, **settings: Any) -> None:
         super().__init__(url, **settings)
@@ -249,7 +255,13 @@ class AsyncClient(_Face):
         return asyncio.get_running_loop().create_task(self.call(method, params, **how))
 
     async def map(
-        self, method: str, params: Iterable[Params], *, return_errors: bool = False, window: int = 1024, **how: Unpack[How]
+        self,
+        method: str,
+        params: Iterable[Params],
+        *,
+        return_errors: bool = False,
+        window: int = 1024,
+        **how: Unpack[How],
     ) -> list[Any]:
         """See `Client.map`."""
         caller, options = self._bound(), _named(how)
@@ -274,7 +286,9 @@ class AsyncClient(_Face):
     def _bind(self) -> Caller:
         old, runtime = self._runtime, running_runtime()
         if old is not None and old.loop is not runtime.loop and not old.loop.is_closed() and self._caller is not None:
-            raise UsageError("this AsyncClient belongs to another event loop, which is still alive: use one client a loop")
+            raise UsageError(
+                "this AsyncClient belongs to another event loop, which is still alive: use one client a loop"
+            )
         caller = self._new_caller()
         caller.connect(self._transport, runtime)
         self._caller, self._runtime = caller, runtime
@@ -294,18 +308,11 @@ def _builder(
 _HOW = frozenset(How.__annotations__)
 
 
-def _named(how: Mapping[str, Any]) -> dict[str, Any]:
+def _named(how: Any) -> dict[str, Any]:
     """Check the keywords of a call."""
-    unknown = how.keys() - _HOW
-    if unknown:
+    if unknown := how.keys() - _HOW:
         raise TypeError(f"a call has no {', '.join(sorted(unknown))!r}; it has {', '.join(sorted(_HOW))}")
     return dict(how)
-    if "idempotency_key" in how:
-        how["key"] = how.pop("idempotency_key")
-    unknown = how.keys() - _HOW - {"key"}
-    if unknown:
-        raise TypeError(f"a call has no {', '.join(sorted(unknown))!r}; it has idempotency_key, {', '.join(sorted(_HOW))}")
-    return how
 
 
 def _refuse_running_loop() -> None:
@@ -322,7 +329,7 @@ def _safeties(safety: Safety | str | Mapping[str, Safety | str]) -> Safety | dic
     return check_safety(safety)
 
 
-def _registry(errors: Iterable[type[RemoteError]]) -> dict[str, type[RemoteError]]:
+def _registry(errors: Iterable[Any]) -> dict[str, type[RemoteError]]:
     found: dict[str, type[RemoteError]] = {}
     for error in errors:
         if not (isinstance(error, type) and issubclass(error, RemoteError) and error.type):

@@ -15,12 +15,12 @@ _current: ContextVar[Context | None] = ContextVar("resilient_rpc_context", defau
 class Context:
     """The call that a handler serves: declare a parameter of this type to get it.
 
-    Client calls made inside the handler inherit its tags, its trace and the smaller deadline (unless ``detached=True``).
+    Calls that the handler makes inherit its tags, its trace and the smaller deadline, unless ``detached=True``.
     """
 
     __slots__ = ("attempt", "cancelled", "deadline", "key", "method", "redelivered", "safety", "tags", "trace")
 
-    def __init__(  # noqa: PLR0913 - the fields of a call
+    def __init__(
         self,
         *,
         method: str,

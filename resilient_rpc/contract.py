@@ -22,7 +22,7 @@ _KINDS = inspect.Parameter
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-def check_name(name: str, what: str = "method") -> str:
+def check_name(name: Any, what: str = "method") -> str:
     """Return `name` if it may be called from outside: letters first, dots between parts, no part private.
 
     Raises `ConfigurationError` otherwise.
@@ -109,7 +109,9 @@ class Binder:
                 kind, fields, array_like=array_like, forbid_unknown_fields=True, kw_only=not array_like
             )
         except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"the signature {self._signature} cannot be called from outside: {error}") from error
+            raise ConfigurationError(
+                f"the signature {self._signature} cannot be called from outside: {error}"
+            ) from error
 
     def prepare(self, codec: Codec) -> None:
         """Make the decoders now, so that an annotation that cannot be decoded is found when it is registered."""

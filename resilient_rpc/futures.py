@@ -85,7 +85,7 @@ class CallFuture(Future[Any]):
         started = self._started
         try:
             result = started.result() if started is not None else None
-        except BaseException as error:  # noqa: BLE001 - it is the future's now
+        except BaseException as error:
             self.set_exception(error)
         else:
             self.set_result(result)

@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 from resilient_rpc.call import Safety
 from resilient_rpc.caller import check_safety, check_timeout
@@ -41,7 +41,7 @@ class Server:
     every reply alone. Constructing it does no I/O.
     """
 
-    def __init__(  # noqa: PLR0913 - keyword-only settings, each with a default
+    def __init__(
         self,
         url: str,
         *,
@@ -83,12 +83,12 @@ class Server:
 
     @overload
     def method(
-        self, *, name: str | None = None, safety: Safety | str | None = None, timeout: float | None = None
+        self, /, *, name: str | None = None, safety: Safety | str | None = None, timeout: float | None = None
     ) -> Callable[[F], F]: ...
 
     def method(
         self,
-        function: Callable[..., Any] | None = None,
+        function: Any = None,
         /,
         *,
         name: str | None = None,
@@ -145,7 +145,7 @@ class Server:
         async with self:
             await asyncio.Event().wait()
 
-    async def __aenter__(self) -> Server:
+    async def __aenter__(self) -> Self:
         self._begin()
         await self._current().ready(STARTED_WITHIN)
         return self
@@ -182,9 +182,7 @@ class Server:
             raise UsageError(f"{self!r} is running already")
         if not self._methods.names():
             raise ConfigurationError(f"service {self.service!r} has no methods")
-        self._serving = Serving(
-            self._transport, self._queue, self._methods, self._options, self._events, self.name
-        )
+        self._serving = Serving(self._transport, self._queue, self._methods, self._options, self._events, self.name)
         self._serving.start()
 
     async def _end(self) -> bool:
@@ -248,7 +246,7 @@ class _Background:
             async with self._server:
                 self._ready.set()
                 await self._stop.wait()
-        except Exception as error:  # noqa: BLE001 - raised again in the thread that waits for the start
+        except Exception as error:
             self._error = error
         finally:
             if self._error is not None:

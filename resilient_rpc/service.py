@@ -31,7 +31,7 @@ class Service:
         def remote(*args: Any, **kwargs: Any) -> Any:
             if args and kwargs:
                 raise ConfigurationError(f"{full}: give the arguments by name or by position, not both")
-            return send(full, args if args else kwargs, **how)
+            return send(full, args or kwargs, **how)
 
         return remote
 

@@ -28,8 +28,7 @@ class QueueAge:
         current, last, since = self._least.get(address, (math.inf, math.inf, now))
         if now - since > WINDOW:
             current, last, since = math.inf, current if now - since <= 2 * WINDOW else math.inf, now
-        if difference < current:
-            current = difference
+        current = min(current, difference)
         self._least[address] = (current, last, since)
         if len(self._least) > ADDRESSES:
             self._least.popitem(last=False)

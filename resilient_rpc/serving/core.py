@@ -58,7 +58,7 @@ class ServingOptions:
 class Serving:
     """See the module."""
 
-    def __init__(  # noqa: PLR0913 - collaborators
+    def __init__(
         self,
         transport: Transport,
         queue: QueueSpec,
@@ -96,7 +96,7 @@ class Serving:
         self._consuming.start()
 
     async def ready(self, timeout: float) -> None:
-        """Wait until it consumes. Raises why it does not: `ConfigurationError` at once, TimeoutError after `timeout`."""
+        """Wait until it consumes. Raises why it does not: `ConfigurationError` at once, or TimeoutError."""
         try:
             await asyncio.wait_for(self._ready.wait(), timeout)
         except TimeoutError:
@@ -110,9 +110,7 @@ class Serving:
     async def _open(self) -> Consumer:
         options = self._options
         prefetch = options.prefetch or min(2 * options.concurrency, 65_535)
-        return await self._transport.consumer(
-            self, self._queue, prefetch=prefetch, timeout=options.connect_timeout
-        )
+        return await self._transport.consumer(self, self._queue, prefetch=prefetch, timeout=options.connect_timeout)
 
     def _opened(self, session: Consumer) -> None:
         self._session = session
@@ -141,7 +139,9 @@ class Serving:
         try:
             letter = self._intake.open(session, delivery)
         except BadAddress as error:
-            self._hub.emit(events.ReplyRefused(reply_to=str(delivery.properties.get("reply_to"))[:80], reason=str(error)))
+            self._hub.emit(
+                events.ReplyRefused(reply_to=str(delivery.properties.get("reply_to"))[:80], reason=str(error))
+            )
             session.ack(delivery.tag)
             return
         if delivery.redelivered and self._known(letter):
@@ -233,7 +233,7 @@ class Serving:
     # -- the end
 
     async def drain(self) -> bool:
-        """Take nothing new, finish what runs, answer, ack, close. False if something had to be left after the grace time."""
+        """Take nothing new, finish what runs, answer, ack, close. False if the grace time was not enough."""
         self._draining = True
         session, until = self._session, time.monotonic() + self._options.grace
         if session is not None:

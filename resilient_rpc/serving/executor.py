@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable
@@ -48,7 +49,7 @@ class Stepped:
             try:
                 argument = yield waiting
                 step = coroutine.send
-            except BaseException as error:  # noqa: BLE001 - cancelled, or what was awaited failed: the handler's affair
+            except BaseException as error:
                 step, argument = coroutine.throw, error
 
 
@@ -138,7 +139,7 @@ class Executor:
                 return job
             self._active.add(job)
             self._deadlines.add(job)
-            self._threads.run(lambda job=job, variables=copy_context(): self._block(job, variables))  # type: ignore[misc]
+            self._threads.run(functools.partial(self._block, job, copy_context()))
         return None
 
     # -- coroutines
@@ -161,7 +162,7 @@ class Executor:
             result = await Stepped(coroutine, variables, job, self._suspended)
         except asyncio.CancelledError as cancelled:
             error = self._why_cancelled(job, cancelled)
-        except BaseException as raised:  # noqa: BLE001 - whatever a handler raises is its answer; it cannot end the loop
+        except BaseException as raised:
             error = _contained(job, raised)
         self._running -= 1
         suspended = job in self._active
@@ -194,7 +195,7 @@ class Executor:
         try:
             variables.run(enter_context, job.context)
             result = variables.run(job.method.function, *job.args, **job.kwargs)
-        except BaseException as raised:  # noqa: BLE001 - SystemExit too: a handler must not end a thread of ours
+        except BaseException as raised:
             error = _contained(job, raised)
         try:
             self._returned.add((job, result, error))

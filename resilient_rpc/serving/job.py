@@ -29,7 +29,7 @@ class Letter:
         "tag",
     )
 
-    def __init__(  # noqa: PLR0913 - what a message says
+    def __init__(
         self, session: Consumer, tag: int, *, reply_to: str, correlation_id: str | None, codec: Codec, ours: bool
     ) -> None:
         self.session, self.tag = session, tag
@@ -45,7 +45,7 @@ class Letter:
 
     @property
     def key(self) -> object:
-        """What tells it from every other message, in a redelivery too. Other speakers may use a correlation id twice."""
+        """What tells it from every other message, in a redelivery too. Others may use a correlation id twice."""
         if self.ours and self.correlation_id is not None:
             return self.reply_to, self.correlation_id
         return self
@@ -70,7 +70,7 @@ class Job:
         "timed_out",
     )
 
-    def __init__(  # noqa: PLR0913 - what a call is made of
+    def __init__(
         self,
         letter: Letter,
         number: int,

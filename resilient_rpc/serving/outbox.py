@@ -42,7 +42,7 @@ class Parcel:
 class Outbox:
     """Lives on the server's loop."""
 
-    def __init__(  # noqa: PLR0913 - collaborators
+    def __init__(
         self,
         transport: Transport,
         loop: asyncio.AbstractEventLoop,
@@ -194,7 +194,7 @@ class Outbox:
 
     # -- what the session reports
 
-    def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:  # noqa: FBT001 - the port's report
+    def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:
         """The broker has the reply: the request may be acked."""
         unconfirmed = self._unconfirmed
         if not multiple:
@@ -253,4 +253,3 @@ class Outbox:
 
     def _opened(self, _: Publisher) -> None:
         self._send()
-

@@ -11,9 +11,10 @@ from resilient_rpc.errors import ConfigurationError
 
 @dataclass(frozen=True, kw_only=True)
 class Backoff:
-    """Full jitter: a random time up to `base` x 2^attempt, at most `cap` seconds (Brooker, "Exponential Backoff And
-    Jitter", AWS 2015). `urgent`: the cap while a call is waiting for the connection or a server has a queue to serve,
-    so that a broker that came back is used within a few seconds.
+    """Full jitter: a random time up to `base` x 2^attempt, at most `cap` seconds.
+
+    After Brooker, "Exponential Backoff And Jitter" (AWS, 2015). `urgent`: the cap while a call waits for the
+    connection, or a server has a queue to serve, so that a broker that came back is used within a few seconds.
     """
 
     base: float = 0.1

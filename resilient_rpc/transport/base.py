@@ -72,10 +72,13 @@ class PublisherEvents(Protocol):
 class Publisher(Protocol):
     """A session that publishes with confirms, and may receive replies."""
 
-    reply_to: str
-    """The address to put into requests; empty without replies."""
-    writable: bool
-    """False while the peer does not keep up: stop publishing until `PublisherEvents.writable`."""
+    @property
+    def reply_to(self) -> str:
+        """The address to put into requests; empty without replies."""
+
+    @property
+    def writable(self) -> bool:
+        """False while the peer does not keep up: stop publishing until `PublisherEvents.writable`."""
 
     def publish(self, target: str, body: bytes, properties: bytes, *, mandatory: bool) -> int:
         """Send to the queue `target` by the default exchange; returns the tag that the confirm will name.
@@ -84,8 +87,8 @@ class Publisher(Protocol):
         `ConnectionError` when the session has ended; in both cases nothing was sent.
         """
 
-    def consumers(self, target: str) -> Any:
-        """Coroutine: how many consumers the queue has, by a passive declare; None if there is no such queue."""
+    async def consumers(self, target: str) -> int | None:
+        """How many consumers the queue has, by a passive declare; None if there is no such queue."""
 
     async def close(self) -> None:
         """End the session."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from resilient_rpc.call import Safety
 from resilient_rpc.errors import ConfigurationError
@@ -35,8 +35,9 @@ class Batching:
     max_bytes: int = 256 * 1024
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.max_seconds, (int, float)) and 0 < self.max_seconds < math.inf):
-            raise ConfigurationError(f"Batching(max_seconds={self.max_seconds!r}): give a positive number of seconds")
+        seconds: Any = self.max_seconds
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+            raise ConfigurationError(f"Batching(max_seconds={seconds!r}): give a positive number of seconds")
         for name in ("max_calls", "max_bytes"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
@@ -64,6 +65,9 @@ class Route:
         self.target, self.codec = target, codec
 
 
+C = TypeVar("C", bound=Outgoing)
+
+
 class Target:
     """What is known of one queue's servers: whether they are ours, how quick, how free."""
 
@@ -84,7 +88,7 @@ class Target:
         return self._routes.get(key) or self._routes.setdefault(key, Route(self, codec))
 
     def learn(self, method: str, seconds: float, now: float) -> None:
-        """A reply reported its service time. Up at once, down slowly: a method that turned slow must not travel in crowds."""
+        """A reply reported its service time. Up at once, down slowly: what turned slow must not travel in crowds."""
         known = self._seconds.get(method)
         if known is None or seconds > known:
             self._seconds[method] = seconds
@@ -106,11 +110,11 @@ class Target:
         return self._seconds.get(method, math.inf)
 
 
-def plan(target: Target, calls: Iterable[Any], batching: Batching) -> list[list[Any]]:
+def plan(target: Target, calls: Iterable[C], batching: Batching) -> list[list[C]]:
     """Group the calls of one target into messages, in order."""
     most, bytes_, seconds = min(batching.max_calls, max(target.room, 1)), batching.max_bytes, batching.max_seconds
-    groups: list[list[Any]] = []
-    group: list[Any] = []
+    groups: list[list[C]] = []
+    group: list[C] = []
     spent, size = 0.0, 0
     estimates = target._seconds  # noqa: SLF001 - the hot loop of this file
     for call in calls:

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Coalescer(Generic[T]):
-    """A hand-over into a loop: `add` from any thread, `flush` is called on the loop once a tick while `inbox` has items.
+    """A hand-over into a loop: `add` from any thread; `flush` is called on the loop, once for all that a tick brought.
 
     No waiting is added: a lone item leaves in the next turn of the loop. Many items from many threads cost one
     wake-up. `flush` takes what it wants from `inbox`; what it leaves stays for the next call.

@@ -36,9 +36,7 @@ class Deadlines(Generic[E]):
     `loop.call_later`.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, now: Callable[[], float], expire: Callable[[E], None]
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, now: Callable[[], float], expire: Callable[[E], None]) -> None:
         self._loop, self._now, self._expire = loop, now, expire
         self._buckets: dict[int, dict[int, E]] = {}
         self._order: list[int] = []  # a heap of the buckets' keys

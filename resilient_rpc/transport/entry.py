@@ -25,7 +25,7 @@ class Entry(Pending[Answer]):
 
     __slots__ = ("codec", "data", "deadline", "id", "message", "method", "modern", "route", "stage")
 
-    def __init__(self, id: int, method: str, route: Route, data: bytes, deadline: float) -> None:  # noqa: A002, PLR0913 - JSON-RPC's name; fields
+    def __init__(self, id: int, method: str, route: Route, data: bytes, deadline: float) -> None:  # noqa: A002 - JSON-RPC's name; fields
         super().__init__()
         self.id, self.method, self.route, self.data = id, method, route, data
         self.deadline = deadline
@@ -33,4 +33,3 @@ class Entry(Pending[Answer]):
         self.message = 0
         self.modern = False
         self.codec = route.codec
-

@@ -28,9 +28,7 @@ from resilient_rpc.errors import (
     PublishRejected,
     Rejected,
     RpcError,
-    TransportError,
     Unroutable,
-    fresh,
 )
 from resilient_rpc.runtime import AsyncioRuntime
 from resilient_rpc.transport.backoff import Backoff
@@ -41,6 +39,7 @@ from resilient_rpc.transport.deadlines import Deadlines
 from resilient_rpc.transport.entry import Entry, Stage
 from resilient_rpc.transport.properties import Template, encode_headers
 from resilient_rpc.transport.session_loop import SessionLoop
+from resilient_rpc.transport.tables import Header
 from resilient_rpc.wire.codec import Codec, codec_for, read_answers
 from resilient_rpc.wire.envelope import VERSION, Answer
 from resilient_rpc.wire.limits import Limits
@@ -176,7 +175,8 @@ class Link:
                     by_route[route] = [entry]
                 else:
                     found.append(entry)
-        now, groups = self._now(), []
+        now = self._now()
+        groups: list[Sequence[Entry]] = []
         for entries in by_route.values():
             target = entries[0].route.target
             target.refresh(now)
@@ -226,7 +226,7 @@ class Link:
             if len(self._templates) >= TEMPLATES:
                 self._templates.clear()
             session = self._sessions.session
-            headers = {"rpc-version": VERSION, "rpc-method": first.method, "rpc-calls": count}
+            headers: dict[str, Header] = {"rpc-version": VERSION, "rpc-method": first.method, "rpc-calls": count}
             found = self._templates[key] = Template(
                 content_type=key[2],
                 headers=encode_headers(headers),
@@ -254,7 +254,7 @@ class Link:
         modern = b"rpc-version" in properties.get("headers", b"")
         now, table = self._now(), self._table
         for answer in answers:
-            entry = table.pop(answer.id, None)  # type: ignore[call-overload]  # an id that is not ours is not in it
+            entry = table.pop(answer.id, None)  # type: ignore[arg-type]  # any id may come; others are not in it
             if entry is None:
                 self._unmatched(answer, correlation, codec)
                 continue
@@ -295,14 +295,16 @@ class Link:
 
     def _malformed(self, correlation: str, error: ProtocolError) -> None:
         self._hub.emit(events.MalformedDropped(reason=str(error)))
-        self._fail(self._of_message(correlation), MalformedMessage(f"the reply cannot be read: {error}", certainty=None))
+        self._fail(
+            self._of_message(correlation), MalformedMessage(f"the reply cannot be read: {error}", certainty=None)
+        )
 
     def _stray(self, count: int) -> None:
         self._count_stray(count)
         if self._hub.wants(events.LateReply):
             self._hub.emit(events.LateReply(count=count))
 
-    def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:  # noqa: FBT001 - the port's report, positional and hot
+    def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:
         """The broker took, or refused, what was published."""
         unconfirmed = self._unconfirmed
         tags = list(itertools.takewhile(lambda known: known <= tag, unconfirmed)) if multiple else (tag,)
@@ -357,7 +359,7 @@ class Link:
     async def _open(self) -> Publisher:
         return await self._transport.publisher(self, replies=True, timeout=self._options.connect_timeout)
 
-    def _opened(self, session: Publisher) -> None:
+    def _opened(self, _: Publisher) -> None:
         self._token = secrets.token_urlsafe(16)
         self._published = 0
         self._templates.clear()  # they hold the reply address
@@ -390,10 +392,14 @@ class Link:
         if entry.stage is Stage.QUEUED:
             if not self.connected:
                 cause = self._sessions.last_error
-                error: RpcError = NotConnected(f"{entry.method}: no connection by the deadline: {cause or 'connecting'}")
+                error: RpcError = NotConnected(
+                    f"{entry.method}: no connection by the deadline: {cause or 'connecting'}"
+                )
                 error.__cause__ = cause
                 return error
-            return DeadlineExceeded(f"{entry.method}: not sent by the deadline", stage="publish", certainty=NOT_EXECUTED)
+            return DeadlineExceeded(
+                f"{entry.method}: not sent by the deadline", stage="publish", certainty=NOT_EXECUTED
+            )
         if entry.stage is Stage.SENT:
             return DeadlineExceeded(f"{entry.method}: the broker did not confirm it by the deadline", stage="publish")
         return DeadlineExceeded(f"{entry.method}: no answer by the deadline", stage="reply")

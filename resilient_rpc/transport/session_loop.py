@@ -81,7 +81,7 @@ class SessionLoop(Generic[S]):
                 session = await self._open()
             except (ConfigurationError, OSError, TimeoutError, ConnectionError) as error:
                 self._note(error)
-            except Exception as error:  # noqa: BLE001 - a transport's own errors; it must go on connecting
+            except Exception as error:
                 self._note(error)
             else:
                 failures = 0

@@ -70,7 +70,7 @@ class ErrorData(msgspec.Struct, omit_defaults=True):
     type: str | None = None
     details: Any = None
     retry_after: float | None = None
-    executed: bool | None | UnsetType = UNSET
+    executed: bool | UnsetType | None = UNSET
 
 
 class ErrorBody(msgspec.Struct, omit_defaults=True):
