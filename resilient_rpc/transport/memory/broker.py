@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.transport.amqp.topology import Binding, Exchange, topology
 from resilient_rpc.transport.base import QueueSpec
 from resilient_rpc.transport.memory.alarm import Alarm
 from resilient_rpc.transport.memory.consumer import MemoryConsumer
@@ -20,9 +21,7 @@ from resilient_rpc.transport.memory.sessions import Session
 from resilient_rpc.transport.memory.settings import Settings
 from resilient_rpc.transport.memory.turn import Turn
 
-DEAD_EXCHANGE = "rpc.dead"
 MAX_MESSAGE = 16 << 20
-EXPIRED_ARGUMENTS = {"x-max-length": 10_000, "x-message-ttl": 3_600_000}
 
 
 class Broker:
@@ -42,7 +41,7 @@ class Broker:
         self.refusing = False
         self.frozen = False
         self.blocked: str | None = None
-        self._services: dict[str, str] = {}
+        self._bindings: list[Binding] = []
         self._alarm = Alarm(self.turn, lambda: {s.loop: None for s in self.sessions}, self.sweep)
 
     def set_clock(self, clock: Callable[[], float]) -> None:
@@ -122,13 +121,13 @@ class Broker:
 
     def declare(self, spec: QueueSpec) -> Queue:
         """The queue and what belongs to it."""
-        arguments = {"x-dead-letter-exchange": DEAD_EXCHANGE, **spec.arguments}
-        queue = self._queue(spec.name, Settings(durable=spec.durable, arguments=arguments))
-        if spec.dead_letters:
-            self._services[spec.name] = spec.service
-            self._queue(f"rpc.{spec.service}.dead", Settings())
-            self._queue(f"rpc.{spec.service}.expired", Settings(arguments=EXPIRED_ARGUMENTS))
-        return queue
+        for step in topology(spec):
+            if isinstance(step, Binding):
+                if step not in self._bindings:
+                    self._bindings.append(step)
+            elif not isinstance(step, Exchange):
+                self._queue(step.name, Settings(durable=step.durable, arguments=step.arguments))
+        return self.queues[spec.name]
 
     def consumers(self, name: str) -> int | None:
         """How many consume the queue; None: no such queue."""
@@ -157,10 +156,11 @@ class Broker:
         if exchange is None or self.queues.get(queue.name) is not queue:
             return
         corpse, headers = dead(message, queue.name, reason, target=settings.get("x-dead-letter-routing-key"))
-        grave = corpse.target if exchange == "" else self._grave(headers) if exchange == DEAD_EXCHANGE else None
-        if grave in self.queues and (reason == "rejected" or not circles(headers, grave)):
-            self.queues[grave].publish(corpse, self.now())
-            self.watch(self.queues[grave])
+        for name in [corpse.target] if exchange == "" else self._bound(exchange, headers):
+            grave = self.queues.get(name)
+            if grave is not None and (reason == "rejected" or not circles(headers, name)):
+                grave.publish(corpse, self.now())
+                self.watch(grave)
 
     def watch(self, queue: Queue) -> None:
         """Be awake when the head of the queue expires."""
@@ -187,12 +187,14 @@ class Broker:
             raise ConfigurationError(f"queue {name!r} exists with {'; '.join(differences)}")
         return known
 
-    def _grave(self, headers: Mapping[str, Any]) -> str | None:
-        """What the bindings of the dead-letter exchange say."""
-        service = self._services.get(headers["x-first-death-queue"])
-        if service is None:
-            return None
-        return f"rpc.{service}.{'expired' if headers['x-first-death-reason'] == 'expired' else 'dead'}"
+    def _bound(self, exchange: str, headers: Mapping[str, Any]) -> list[str]:
+        """Where a headers exchange sends a message; all its bindings are of the kind `all-with-x`."""
+        return [
+            binding.queue
+            for binding in self._bindings
+            if binding.exchange == exchange
+            and all(headers.get(name) == value for name, value in binding.arguments.items() if name != "x-match")
+        ]
 
     def _gate(self) -> None:
         for session in list(self.sessions):

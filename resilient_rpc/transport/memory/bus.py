@@ -62,9 +62,13 @@ class Bus:
     methods may be called from any thread; what they cause is reported on the loops of the sessions.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.broker = Broker()
         forking.register(self)
+
+    def __repr__(self) -> str:
+        return f"Bus.named({self.name!r})"
 
     @staticmethod
     def named(name: str) -> Bus:
@@ -208,7 +212,7 @@ class _Names:
         with self._lock:
             bus = self._buses.get(name)
             if bus is None:
-                bus = self._buses[name] = Bus()
+                bus = self._buses[name] = Bus(name)
             return bus
 
     def after_fork(self) -> None:

@@ -139,11 +139,14 @@ class Queue:
 
     def _settle(self, now: float) -> None:
         self.expire(now)
-        while self.depth and self._idle:
-            self._hand(self._pop())
+        while self.depth:
+            if self._idle:
+                self._hand(self._pop())
+            elif self._over(0, 0) and not self._rejects:
+                self._bury(self._pop(), "maxlen")
+            else:
+                return
             self.expire(now)
-        while self.depth and self._over(0, 0):
-            self._bury(self._pop(), "maxlen")
 
     def _hand(self, message: Message) -> None:
         idle = self._idle

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.transport.base import ConsumerEvents, PublisherEvents, QueueSpec
 from resilient_rpc.transport.memory.bus import Bus
 from resilient_rpc.transport.memory.consumer import MemoryConsumer
 from resilient_rpc.transport.memory.publisher import MemoryPublisher
+
+MAX_PREFETCH = 65_535
 
 
 class MemoryTransport:
@@ -34,6 +37,8 @@ class MemoryTransport:
         timeout: float,
     ) -> MemoryConsumer:
         """See `transport.base.Transport`."""
+        if not 0 <= prefetch <= MAX_PREFETCH:
+            raise ConfigurationError(f"prefetch is from 0 (no limit) to {MAX_PREFETCH}: {prefetch}")
         broker = self.bus.broker
         session = MemoryConsumer(broker, events, prefetch=prefetch, name=self.session_name, keep=self.bus)
         async with asyncio.timeout(timeout):
