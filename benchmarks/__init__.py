@@ -1,0 +1,24 @@
+"""How quick the library is, beside its peers: ``python -m benchmarks`` (or ``make bench``).
+
+What is measured: an echo of ``{"n": i}``, one client process, one server process, one broker on the same machine.
+
+- Ours, with everything that is on by default: confirms and mandatory on both sides, JSON-RPC, deadlines, the default
+  chain of policies, batches. The server runs with ``concurrency=256`` and an ``async def`` handler. "batching off" is
+  ``batching=None`` in the client and in the server.
+- A is `patterns.JsonRPC` of aio-pika, as its documentation has it, with 64 calls in flight. Confirms are on: its
+  default.
+- P is the loop of RabbitMQ's tutorial 6 with pika's BlockingConnection in both processes: no confirms, automatic acks
+  of replies, acks of requests. Its client keeps 64 calls in flight, and its server prefetches 256 (the tutorial's own
+  1 is slower). P1 is the tutorial as it stands, one call at a time.
+
+The parties take turns: each round runs A, P and every case of ours once, each in processes of its own that have made
+200 calls before the clock starts. A ratio is taken within its round, then the median of the rounds; the spread is the
+least and the greatest. A call that gets a wrong answer ends the benchmark. Targets that are missed say so.
+
+AsyncClient, our server and aio-pika run on asyncio's own loop, unless ``--loop uvloop``. `Client` brings its own I/O
+loop: uvloop's, where it is installed, as it is with the extra `bench`. The broker is named by ``--broker``, or found
+or started as the tests do it; one that is started here has all of its schedulers, as in production.
+
+Other commands: `memory` (100,000 calls that wait), `soak` (memory over 1,000,000 calls), `idle` (processor time of a
+client and a server without work), `overhead` (microseconds a call of the parts that need no broker).
+"""

@@ -1,0 +1,122 @@
+"""The cases of ours, what each is compared with, and what it shall reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RATE, MEDIAN = "calls_per_s", "p50_us"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """`limit` times what `peer` reaches in the same round; at least, for rates; at most, for times."""
+
+    peer: str
+    limit: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One line of the table. `client`: a party of `benchmarks.ours` and its settings."""
+
+    key: str
+    title: str
+    client: tuple[str, ...]
+    server: tuple[str, ...] = ("ours-server",)
+    servers: int = 1
+    unit: str = RATE
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """Somebody else's way to do it."""
+
+    key: str
+    title: str
+    client: tuple[str, ...]
+    server: tuple[str, ...]
+    unit: str = RATE
+
+
+PEERS = (
+    Peer(
+        key="A",
+        title="aio-pika JsonRPC, 64 in flight",
+        client=("aio-pika-client", "--window", "64"),
+        server=("aio-pika-server",),
+    ),
+    Peer(
+        key="P",
+        title="pika's tutorial loop, 64 in flight",
+        client=("pika-client", "--window", "64"),
+        server=("pika-server", "--prefetch", "256"),
+    ),
+    Peer(
+        key="P1",
+        title="pika's tutorial loop, one at a time",
+        client=("pika-client", "--window", "1"),
+        server=("pika-server", "--prefetch", "1"),
+        unit=MEDIAN,
+    ),
+)
+
+CASES = (
+    Case(
+        key="async-64-single",
+        title="AsyncClient, 64 in flight, batching off",
+        client=("ours-async", "--window", "64", "--single"),
+        server=("ours-server", "--single"),
+        targets=(Target(peer="A", limit=10), Target(peer="P", limit=4)),
+    ),
+    Case(
+        key="async-64",
+        title="AsyncClient, 64 in flight",
+        client=("ours-async", "--window", "64"),
+        targets=(Target(peer="A", limit=35),),
+    ),
+    Case(
+        key="async-1024",
+        title="AsyncClient, 1,024 in flight",
+        client=("ours-async", "--window", "1024"),
+        targets=(Target(peer="A", limit=70),),
+    ),
+    Case(
+        key="threads-64",
+        title="Client, 64 threads",
+        client=("ours-threads", "--window", "64"),
+        targets=(Target(peer="A", limit=12),),
+    ),
+    Case(
+        key="async-1",
+        title="AsyncClient, one at a time",
+        client=("ours-async", "--window", "1"),
+        unit=MEDIAN,
+        targets=(Target(peer="P1", limit=0.9),),
+    ),
+    Case(
+        key="threads-1",
+        title="Client, one at a time",
+        client=("ours-threads", "--window", "1"),
+        unit=MEDIAN,
+        targets=(Target(peer="P1", limit=1.0),),
+    ),
+    Case(
+        key="map",
+        title="Client.map of 10,000",
+        client=("ours-map",),
+        targets=(Target(peer="A", limit=40),),
+    ),
+    Case(
+        key="burst",
+        title="burst of 200 calls of 20 ms, 4 servers of 10",
+        client=("ours-burst",),
+        server=("ours-server", "--concurrency", "10"),
+        servers=4,
+        unit=MEDIAN,
+        targets=(Target(peer="ideal", limit=1.3),),
+    ),
+)
+BURST_CALLS, BURST_SECONDS, BURST_SLOTS = 200, 0.02, 40
+IDEAL_US = BURST_CALLS * BURST_SECONDS / BURST_SLOTS * 1e6
+"""What the burst takes when no server waits while another has a queue."""

@@ -1,0 +1,92 @@
+"""The parties of this library: a server, and clients of each kind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from argparse import Namespace
+from typing import Any
+
+from benchmarks.cases import BURST_CALLS, BURST_SECONDS
+from benchmarks.drive import check, drive_tasks, drive_threads, report, say
+from resilient_rpc import AsyncClient, Batching, Client, Server
+
+
+def _batching(options: Namespace) -> Batching | None:
+    return None if options.single else Batching()
+
+
+async def server(options: Namespace) -> None:
+    ours = Server(options.url, service=options.service, concurrency=options.concurrency, batching=_batching(options))
+
+    @ours.method
+    async def echo(n: int) -> dict[str, int]:
+        return {"n": n}
+
+    @ours.method
+    async def nap(n: int, seconds: float) -> dict[str, int]:
+        await asyncio.sleep(seconds)
+        return {"n": n}
+
+    async with ours:
+        say(event="ready")
+        await asyncio.Event().wait()
+
+
+async def calls_by_tasks(options: Namespace) -> None:
+    method = f"{options.service}.echo"
+    async with AsyncClient(options.url, batching=_batching(options)) as client:
+
+        async def call(number: int) -> Any:
+            return await client.call(method, {"n": number})
+
+        await drive_tasks(call, options.window, options.seconds)
+
+
+def calls_by_threads(options: Namespace) -> None:
+    method = f"{options.service}.echo"
+    with Client(options.url, batching=_batching(options)) as client:
+        drive_threads(lambda number: client.call(method, {"n": number}), options.window, options.seconds)
+
+
+def calls_by_map(options: Namespace, size: int = 10_000) -> None:
+    """The rate is that of the median map; p50 and p99 are of a whole map."""
+    method, params = f"{options.service}.echo", [{"n": number} for number in range(size)]
+    with Client(options.url) as client:
+        client.map(method, params)
+        say(event="begin")
+        laps: list[float] = []
+        cpu, end = time.process_time(), time.perf_counter() + options.seconds
+        while (begin := time.perf_counter()) < end:
+            answers = client.map(method, params)
+            laps.append(time.perf_counter() - begin)
+            for number, answer in enumerate(answers):
+                check(answer, number)
+        cpu = time.process_time() - cpu
+        laps.sort()
+        median = laps[len(laps) // 2]
+        say(
+            event="done",
+            calls=len(laps) * size,
+            calls_per_s=size / median,
+            p50_us=median * 1e6,
+            p99_us=laps[-1] * 1e6,
+            client_cpu_us=cpu / len(laps) / size * 1e6,
+        )
+
+
+async def bursts(options: Namespace) -> None:
+    """The first burst of a client that knows nothing of the method is one of them."""
+    method = f"{options.service}.nap"
+    async with AsyncClient(options.url) as client:
+        await client.call(f"{options.service}.echo", {"n": 1})
+        say(event="begin")
+        laps: list[float] = []
+        cpu, begin = time.process_time(), time.perf_counter()
+        end = begin + options.seconds
+        while (start := time.perf_counter()) < end:
+            calls = [client.call(method, [number, BURST_SECONDS]) for number in range(BURST_CALLS)]
+            for number, answer in enumerate(await asyncio.gather(*calls)):
+                check(answer, number)
+            laps.append(time.perf_counter() - start)
+        report(laps, time.perf_counter() - begin, time.process_time() - cpu)

@@ -1,0 +1,26 @@
+"""The benchmark stays runnable; what it measures here says nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.slow
+def test_a_tiny_run_ends_with_a_verdict(amqp_url: str, tmp_path: Path) -> None:
+    saved = tmp_path / "found.json"
+    command = [sys.executable, "-m", "benchmarks", "--broker", amqp_url, "--rounds", "1", "--seconds", "0.2"]
+    command += ["--cases", "async-64-single", "--peers", "P", "--json", str(saved)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(saved.read_text())
+    assert {key: len(runs) for key, runs in found["runs"].items()} == {"P": 1, "async-64-single": 1}
+    compared = {verdict["peer"]: verdict["reached"] for verdict in found["verdicts"]}
+    assert compared["A"] is None
+    assert compared["P"] in {True, False}
