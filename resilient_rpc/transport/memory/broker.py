@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resilient_rpc.errors import ConfigurationError
-from resilient_rpc.transport.amqp.topology import Binding, Exchange, topology
 from resilient_rpc.transport.base import QueueSpec
 from resilient_rpc.transport.memory.alarm import Alarm
 from resilient_rpc.transport.memory.consumer import MemoryConsumer
@@ -20,6 +19,9 @@ from resilient_rpc.transport.memory.queue import Queue
 from resilient_rpc.transport.memory.sessions import Session
 from resilient_rpc.transport.memory.settings import Settings
 from resilient_rpc.transport.memory.turn import Turn
+
+if TYPE_CHECKING:
+    from resilient_rpc.transport.amqp.topology import Binding
 
 MAX_MESSAGE = 16 << 20
 
@@ -121,6 +123,9 @@ class Broker:
 
     def declare(self, spec: QueueSpec) -> Queue:
         """The queue and what belongs to it."""
+        # Here, because it brings pika along, which a client on memory:// would load for nothing.
+        from resilient_rpc.transport.amqp.topology import Binding, Exchange, topology  # noqa: PLC0415
+
         for step in topology(spec):
             if isinstance(step, Binding):
                 if step not in self._bindings:

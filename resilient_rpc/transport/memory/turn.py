@@ -13,11 +13,12 @@ class Turn:
     timer set, by a thread that holds it.
     """
 
-    __slots__ = ("_lock", "_then")
+    __slots__ = ("_depth", "_lock", "_then")
 
     def __init__(self) -> None:
         # Re-entrant, because the garbage collector may close something of a user's while this thread holds it.
         self._lock = threading.RLock()
+        self._depth = 0
         self._then: list[Callable[[], None]] = []
 
     def then(self, action: Callable[[], None]) -> None:
@@ -27,15 +28,18 @@ class Turn:
     def renew(self) -> None:
         """Forget who held it: after a fork, that thread is not there."""
         self._lock = threading.RLock()
-        self._then = []
+        self._depth, self._then = 0, []
 
     def __enter__(self) -> None:
         self._lock.acquire()
+        self._depth += 1
 
     def __exit__(self, *_: object) -> None:
-        actions = self._then
-        if actions:
-            self._then = []
+        self._depth -= 1
+        if self._depth or not self._then:
+            self._lock.release()
+            return
+        actions, self._then = self._then, []
         self._lock.release()
         for action in actions:
             action()
