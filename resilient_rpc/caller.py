@@ -16,8 +16,8 @@ from resilient_rpc.call import NO_TAGS, Call, Reply, Safety
 from resilient_rpc.chain import compose
 from resilient_rpc.context import current_context
 from resilient_rpc.contract import check_name, split_method
-from resilient_rpc.errors import EXECUTED, ConfigurationError, DeadlineExceeded, MalformedMessage, RemoteError
-from resilient_rpc.events import Events
+from resilient_rpc.errors import EXECUTED, ConfigurationError, DeadlineExceeded, MalformedMessage, RemoteError, RpcError
+from resilient_rpc.events import CallEnded, Events
 from resilient_rpc.policies import AttemptTimeout
 from resilient_rpc.policy import Policy, Runtime
 from resilient_rpc.runtime import AsyncioRuntime
@@ -161,9 +161,24 @@ class Caller:
         try:
             reply = await self._handler(call)
         except BaseException as error:
-            stats.end(time.perf_counter() - begin, error)
+            seconds = time.perf_counter() - begin
+            stats.end(seconds, error)
+            if self._events.wants(CallEnded):
+                attempts = error.attempts if isinstance(error, RpcError) else call.attempt
+                self._events.emit(CallEnded(method=call.method, seconds=seconds, attempts=attempts, error=error))
             raise
-        stats.end(time.perf_counter() - begin, None)
+        seconds = time.perf_counter() - begin
+        stats.end(seconds, None)
+        if self._events.wants(CallEnded):
+            self._events.emit(
+                CallEnded(
+                    method=call.method,
+                    seconds=seconds,
+                    attempts=reply.attempts,
+                    replayed=reply.replayed,
+                    degraded=reply.degraded,
+                )
+            )
         return reply
 
     async def _carry(self, call: Call) -> Reply:

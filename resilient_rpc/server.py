@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import os
 import secrets
 import signal
@@ -207,9 +208,22 @@ class Server:
             loop.add_signal_handler(number, asked)
         self._begin()
         try:
-            await stop.wait()
+            await self._until(stop)
         finally:
             await self._end()
+
+    async def _until(self, stop: asyncio.Event) -> None:
+        """Until `stop`; raises what will never let it serve. A broker that is down is waited for."""
+        stopped = asyncio.ensure_future(stop.wait())
+        ready = asyncio.ensure_future(self._current().ready(math.inf))
+        try:
+            await asyncio.wait((stopped, ready), return_when=asyncio.FIRST_COMPLETED)
+            if ready.done():
+                ready.result()
+            await stopped
+        finally:
+            ready.cancel()
+            stopped.cancel()
 
 
 class _Background:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ class Serving:
     async def ready(self, timeout: float) -> None:
         """Wait until it consumes. Raises why it does not: `ConfigurationError` at once, or TimeoutError."""
         try:
-            await asyncio.wait_for(self._ready.wait(), timeout)
+            await asyncio.wait_for(self._ready.wait(), None if timeout == math.inf else timeout)
         except TimeoutError:
             cause = self._consuming.last_error
             raise TimeoutError(f"not serving within {timeout:g} s: {cause or 'connecting'}") from cause

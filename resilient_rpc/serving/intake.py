@@ -29,6 +29,7 @@ from resilient_rpc.serving.addresses import Addresses
 from resilient_rpc.serving.age import QueueAge
 from resilient_rpc.serving.job import Job, Letter
 from resilient_rpc.transport.base import Consumer, Delivery
+from resilient_rpc.transport.properties import decode_headers
 from resilient_rpc.wire.codec import JSON, Codec, Invalid, codec_for, read_requests
 from resilient_rpc.wire.envelope import Incoming, Meta
 from resilient_rpc.wire.limits import Limits
@@ -113,7 +114,7 @@ class Intake:
         deadline = self._deadline(letter, meta, delivery, arrived)
         if deadline <= arrived:
             raise Expired(f"{method.name}: its time was up before it arrived")
-        safety = method.safety_for(meta.safety)
+        safety = method.safety_for(meta.safety or (_told(delivery) if delivery.redelivered else None))
         if meta.key is not None or safety is Safety.DEDUP:
             raise Refused(f"{method.name}: a call with an idempotency key, and this server keeps no record of keys")
         if delivery.redelivered and not safety.repeatable:
@@ -151,6 +152,14 @@ class Intake:
         if meta.at is not None and letter.reply_to:
             age = self._age.of(letter.reply_to, meta.at / 1000, time.time(), arrived)
         return arrived + ttl / 1000 - age
+
+
+def _told(delivery: Delivery) -> Safety | None:
+    """The safety class in the headers; looked up only where it matters, for a call that may have been begun before."""
+    try:
+        return Safety(str(decode_headers(delivery.properties.get("headers", b"")).get("rpc-safety")))
+    except (ValueError, MalformedMessage):
+        return None
 
 
 def _id_of(item: Incoming) -> Any:

@@ -59,10 +59,10 @@ class Outgoing(Protocol):
 class Route:
     """Calls that may share a message: to the same queue, of the same safety, in the same content type."""
 
-    __slots__ = ("codec", "target")
+    __slots__ = ("codec", "safety", "target")
 
-    def __init__(self, target: Target, codec: Codec) -> None:
-        self.target, self.codec = target, codec
+    def __init__(self, target: Target, safety: Safety, codec: Codec) -> None:
+        self.target, self.safety, self.codec = target, safety, codec
 
 
 C = TypeVar("C", bound=Outgoing)
@@ -85,7 +85,7 @@ class Target:
     def route(self, safety: Safety, codec: Codec) -> Route:
         """The one object for calls to it that may share a message."""
         key = (safety, codec.content_type)
-        return self._routes.get(key) or self._routes.setdefault(key, Route(self, codec))
+        return self._routes.get(key) or self._routes.setdefault(key, Route(self, safety, codec))
 
     def learn(self, method: str, seconds: float, now: float) -> None:
         """A reply reported its service time. Up at once, down slowly: what turned slow must not travel in crowds."""

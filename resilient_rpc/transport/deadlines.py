@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
@@ -46,7 +47,9 @@ class Deadlines(Generic[E]):
         return sum(map(len, self._buckets.values()))
 
     def add(self, item: E) -> None:
-        """Watch it."""
+        """Watch it. An infinite deadline never comes."""
+        if item.deadline == math.inf:
+            return
         key = int(item.deadline / GRAIN) + 1
         bucket = self._buckets.get(key)
         if bucket is not None:
@@ -59,6 +62,8 @@ class Deadlines(Generic[E]):
 
     def discard(self, item: E) -> None:
         """Watch it no longer."""
+        if item.deadline == math.inf:
+            return
         bucket = self._buckets.get(int(item.deadline / GRAIN) + 1)
         if bucket is not None:
             bucket.pop(item.id, None)

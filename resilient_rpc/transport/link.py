@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from resilient_rpc import events
+from resilient_rpc.call import Safety
 from resilient_rpc.errors import (
     NOT_EXECUTED,
     BrokerBlocked,
@@ -33,7 +34,7 @@ from resilient_rpc.errors import (
 from resilient_rpc.runtime import AsyncioRuntime
 from resilient_rpc.transport.backoff import Backoff
 from resilient_rpc.transport.base import Delivery, Publisher, Transport
-from resilient_rpc.transport.batching import Batching, Target, plan
+from resilient_rpc.transport.batching import Batching, Route, Target, plan
 from resilient_rpc.transport.coalescer import Coalescer
 from resilient_rpc.transport.deadlines import Deadlines
 from resilient_rpc.transport.entry import Entry, Stage
@@ -83,7 +84,7 @@ class Link:
         self._unconfirmed: dict[int, Sequence[Entry]] = {}
         self._deadlines: Deadlines[Entry] = Deadlines(runtime.loop, runtime.now, self._expired)
         self._targets: dict[str, Target] = {}
-        self._templates: dict[tuple[str, int, str], Template] = {}
+        self._templates: dict[tuple[str, int, Route], Template] = {}
         self._blocked: str | None = None
         self._token = ""
         self._published = 0
@@ -220,15 +221,17 @@ class Link:
         self._unconfirmed[tag] = group
 
     def _template(self, first: Entry, count: int) -> Template:
-        key = (first.method, count, first.route.codec.content_type)
+        key = (first.method, count, first.route)
         found = self._templates.get(key)
         if found is None:
             if len(self._templates) >= TEMPLATES:
                 self._templates.clear()
             session = self._sessions.session
             headers: dict[str, Header] = {"rpc-version": VERSION, "rpc-method": first.method, "rpc-calls": count}
+            if key[2].safety is not Safety.UNSAFE:  # here too: a target that is not known yet is sent no `meta`
+                headers["rpc-safety"] = key[2].safety.value
             found = self._templates[key] = Template(
-                content_type=key[2],
+                content_type=key[2].codec.content_type,
                 headers=encode_headers(headers),
                 reply_to=session.reply_to if session is not None else "",
                 type="rpc.call" if count == 1 else "rpc.batch",

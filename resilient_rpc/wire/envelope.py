@@ -7,7 +7,7 @@ a speaker of plain JSON-RPC neither sends nor needs it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -18,17 +18,24 @@ VERSION = "1"
 """Of this library's additions to JSON-RPC: the header `rpc-version`."""
 
 Id = int | str | float | None
+_MAX_MS = 10_000_000_000
+Key = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Duration = Annotated[int, msgspec.Meta(ge=0, le=_MAX_MS)]
+Instant = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e7)]
+"""Numbers come from strangers: one beyond these would overflow where we calculate with it."""
 
 
 class Meta(msgspec.Struct, omit_defaults=True):
     """What JSON-RPC has no name for, in a request."""
 
-    key: str | None = None
-    ttl: int | None = None
+    key: Key | None = None
+    ttl: Duration | None = None
     """Remaining time, ms, when it was sent."""
-    at: int | None = None
+    at: Instant | None = None
     """When it was sent, Unix ms."""
-    attempt: int = 1
+    attempt: Count = 1
     safety: Safety | None = None
     trace: dict[str, str] | None = None
     tags: dict[str, str] | None = None
@@ -55,9 +62,9 @@ class Incoming(msgspec.Struct, tag_field="jsonrpc", tag="2.0"):
 class ReplyMeta(msgspec.Struct, omit_defaults=True):
     """What JSON-RPC has no name for, in a reply."""
 
-    t: int = 0
+    t: Instant = 0
     """Service time, microseconds."""
-    room: int | None = None
+    room: Count | None = None
     """Free slots of the server."""
     replayed: bool = False
     server: str | None = None
@@ -69,7 +76,7 @@ class ErrorData(msgspec.Struct, omit_defaults=True):
 
     type: str | None = None
     details: Any = None
-    retry_after: float | None = None
+    retry_after: Seconds | None = None
     executed: bool | UnsetType | None = UNSET
 
 
