@@ -108,15 +108,15 @@ class CallStats:
     def end(self, seconds: float, error: BaseException | None) -> None:
         """A call ended after `seconds`: with a result, or with `error`."""
         now = self._clock()
+        if now >= self._next_mark:
+            self._mark(now)
         if error is not None:
             self._fail(seconds, error)
-        else:
-            self._fresh.append(seconds)
-        if now >= self._next_mark or len(self._fresh) >= BATCH:
+            return
+        self._fresh.append(seconds)
+        if len(self._fresh) >= BATCH:
             with self._lock:
                 self._fold()
-                if now >= self._next_mark:
-                    self._mark(now)
 
     def unknown_reply(self, count: int = 1) -> None:
         """Replies came for which no call waits."""
@@ -174,8 +174,11 @@ class CallStats:
                 self._durations.record((seconds,))
 
     def _mark(self, now: float) -> None:
-        self._marks.append((now, self._ended, self._failed))
-        self._next_mark = now + 1.0
+        with self._lock:
+            if now >= self._next_mark:
+                self._fold()
+                self._marks.append((now, self._ended, self._failed))
+                self._next_mark = now + 1.0
 
     def _recent(self, now: float) -> tuple[float, int, int]:
         """Seconds looked back upon, and how many calls ended and failed in them."""

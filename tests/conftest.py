@@ -1,5 +1,6 @@
 """What every test may ask for; the fixtures stand in the plug-ins named here."""
 
 pytest_plugins = [
+    "tests.runtimes",
     "tests.servers.fixtures",
 ]

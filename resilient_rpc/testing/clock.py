@@ -127,6 +127,7 @@ class VirtualClock:
         """End the I/O loop and what runs on it."""
         io = self._io
         if io is not None:
+            self._timeline.settle(self._patience)
             self._timeline.hold(1)  # what is cancelled may wait a little before it ends
             try:
                 if not io.stop(self._patience):

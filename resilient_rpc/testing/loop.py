@@ -82,6 +82,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._timeline, self._foreground, self._counted = timeline, foreground, counted
         selector = VirtualSelector(timeline, name, patience, foreground=foreground)
         super().__init__(selector)
+        # A timer is due within this of its time. asyncio's nanosecond is lost in the rounding of a time of half a year.
+        self._clock_resolution = 1e-6
         selector.wake = lambda: self.call_soon_threadsafe(_nothing)
         self._entered = False
         if not foreground:

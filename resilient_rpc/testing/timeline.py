@@ -60,10 +60,9 @@ class Timeline:
             self._advance()
 
     def hold(self, step: int) -> None:
-        """Have time pass (1), or no longer (-1), though nobody of the foreground takes part."""
+        """From the next parking on have time pass (1), or no longer (-1), though the foreground takes no part."""
         with self._lock:
             self._foreground += step
-            self._advance()
 
     def park(self, park: Park, until: float) -> bool:
         """The calling participant waits from here on; False when it has been woken before, and goes on."""
