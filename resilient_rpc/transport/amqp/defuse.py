@@ -28,9 +28,12 @@ def defuse(buffer: bytearray, at: int, end: int) -> int:
     that is broken becomes one of empty values.
 
     Raises:
-        ValueError: the table does not end within the header: no broker sends that.
+        ValueError: the header ends before its table: no broker sends that.
     """
-    start = _start(buffer, at)
+    try:
+        start = _start(buffer, at)
+    except (IndexError, struct.error) as error:
+        raise ValueError("a content header is cut off") from error
     if start < 0:
         return 0
     if start + 4 > end or (stop := start + 4 + read_u32(buffer, start)[0]) > end:
