@@ -1,0 +1,23 @@
+"""The command line: ``resilient-rpc``, or ``python -m resilient_rpc.cli``. One file for each command."""
+
+from __future__ import annotations
+
+import typer
+
+from resilient_rpc.cli import call, demo, serve, version
+
+app = typer.Typer(
+    help="RPC over RabbitMQ for services that must not lose, repeat or hang on a call.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # it shows local variables, and one of them is the URL with its password
+)
+app.command("demo")(demo.demo)
+app.command("serve")(serve.serve)
+app.command("call", epilog=call.EXIT_CODES)(call.call)
+app.command("version")(version.version)
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    app(prog_name="resilient-rpc")

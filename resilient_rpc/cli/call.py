@@ -1,0 +1,63 @@
+"""``resilient-rpc call``: one call, its result on stdout."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from resilient_rpc.call import Safety
+from resilient_rpc.cli.fail import USAGE, exit_code, fail
+from resilient_rpc.client import Client
+from resilient_rpc.errors import RpcError
+
+EXIT_CODES = (
+    "Exit codes: 0 the result was printed; 1 the service answered with an error; 2 wrong usage; "
+    "3 not executed (no connection, no such service, refused for now): it may be tried again; "
+    "4 unknown outcome, or no answer in time."
+)
+URL_VARIABLE = "RESILIENT_RPC_URL"
+
+
+def call(
+    method: Annotated[str, typer.Argument(help="service.method", metavar="METHOD", show_default=False)],
+    params: Annotated[
+        str, typer.Argument(help="Arguments: a JSON object or array; - reads them from stdin.", metavar="[JSON]")
+    ] = "{}",
+    *,
+    url: Annotated[
+        str,
+        typer.Option(
+            envvar=URL_VARIABLE,
+            help="The broker. Rather set the variable: others can read the arguments of a process.",
+            show_default=False,
+        ),
+    ],
+    timeout: Annotated[float, typer.Option(help="Seconds until the call ends, one way or the other.")] = 30.0,
+    safety: Annotated[
+        Safety | None, typer.Option(help="What a repeat of the call would do.", show_default="unsafe")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Idempotency key: the call takes effect once, however often it is sent.")
+    ] = None,
+) -> None:
+    """Call a method, and print its result as JSON."""
+    arguments = _arguments(sys.stdin.read() if params == "-" else params)
+    try:
+        with Client(url, timeout=timeout) as client:
+            result = client.call(method, arguments, safety=safety, idempotency_key=key)
+    except RpcError as error:
+        fail(f"{type(error).__name__} ({error.certainty}): {error}", exit_code(error))
+    typer.echo(msgspec.json.encode(result).decode())
+
+
+def _arguments(text: str) -> Any:
+    try:
+        arguments = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        fail(f"the arguments are not JSON: {error}", USAGE)
+    if not isinstance(arguments, dict | list):
+        fail("the arguments are a JSON object (by name) or array (by position)", USAGE)
+    return arguments
