@@ -34,9 +34,8 @@ class Message:
 
     def peek(self, name: str) -> Any:
         """One property, for the bus itself; None if it was not sent."""
-        if self._fields is None:
-            self._fields = decode_properties(self.properties)
-        return self._fields.get(name)
+        fields = decode_properties(self.properties) if self._fields is None else self._fields
+        return fields.get(name)
 
     def with_fields(self, changes: Mapping[str, Any]) -> Message:
         """A new message of the same content with some properties changed (None: without it)."""

@@ -66,9 +66,13 @@ class MemoryPublisher(Session):
         if not self.gated and not self.writable:
             self.post(self._writable)
 
+    def halt(self) -> None:
+        """Get no more replies."""
+        self._broker.addresses.pop(self.reply_to, None)
+
     def leave(self) -> None:
         """Give up the reply address."""
-        self._broker.addresses.pop(self.reply_to, None)
+        self.halt()
 
     def _check(self, target: str, body: bytes, properties: bytes, mandatory: bool) -> None:
         if len(body) > self._broker.max_message:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +18,7 @@ T = TypeVar("T")
 Report = Callable[..., None]
 
 
-class Session:
+class Session(ABC):
     """What publishers and consumers share. Its state changes during a turn of the broker only."""
 
     publishes = False
@@ -109,12 +110,13 @@ class Session:
             self._reports.append((report, args))
             self._summon()
 
+    @abstractmethod
     def halt(self) -> None:
         """Take nothing more from the broker. During a turn."""
 
+    @abstractmethod
     def leave(self) -> None:
         """Give back to the broker what the session had. During a turn."""
-        raise NotImplementedError
 
     def _summon(self) -> None:
         if not self._woken:
