@@ -89,7 +89,7 @@ asyncio.run(main())
 
 
 def test_threads_with_loops_of_their_own_lose_and_repeat_nothing(bus: Bus) -> None:
-    """Four threads, each a server and a client of all; servers requeue some and lose their connections meanwhile."""
+    """Four threads, each a server and a client of all; the servers give some requests back."""
     threads, calls = 4, 500
     echoes: list[Counter[bytes]] = [Counter() for _ in range(threads)]
     problems: list[BaseException] = []
