@@ -64,7 +64,7 @@ class LoopBlocked(Event, frozen=True, kw_only=True):
 
     seconds: float
     what: str
-    """The work, and the innermost coroutine of it that was running."""
+    """The work, and the coroutines in which it stood after that, the innermost last."""
 
 
 E = TypeVar("E", bound=Event)

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from resilient_rpc import forking
 from resilient_rpc.errors import UsageError
-from resilient_rpc.ioloop import IoLoop, block, io_loop, must_not_be_io_thread
+from resilient_rpc.ioloop import IoLoop, block, io_loop
 from resilient_rpc.loops import AsyncioRuntime, Work, adopt, running_runtime
 from resilient_rpc.pending import Pending, Started
-from resilient_rpc.watchdog import innermost
+from resilient_rpc.watchdog import trail
 
 __all__ = [
     "BLOCKING",
@@ -32,15 +32,22 @@ T = TypeVar("T")
 class BlockingRuntime:
     """Blocks the calling thread; what must run beside it runs on the I/O loop. Any number of threads may share one.
 
-    `BLOCKING` is the common one. One of one's own can be closed: `close` ends what was started through it. `io`: where
-    the I/O loop is to be had; `clock`: seconds, monotonic; both for tests.
+    `BLOCKING` is the common one. One of one's own can be closed: `close` ends what was started through it. `io` (where
+    the I/O loop is to be had), `clock` (seconds, monotonic) and `block` (as `ioloop.block`) are for tests.
     """
 
-    __slots__ = ("__weakref__", "_closed", "_io", "_lock", "_scope", "now")
+    __slots__ = ("__weakref__", "_block", "_closed", "_io", "_lock", "_scope", "now")
 
-    def __init__(self, *, io: Callable[[], IoLoop] = io_loop, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        io: Callable[[], IoLoop] = io_loop,
+        clock: Callable[[], float] = time.monotonic,
+        block: Callable[[Sequence[Pending[Any]], float], Pending[Any] | None] = block,
+    ) -> None:
         self.now = clock
         self._io = io
+        self._block = block
         self._lock = threading.Lock()
         self._scope: AsyncioRuntime | None = None
         self._closed = False
@@ -53,12 +60,11 @@ class BlockingRuntime:
 
     async def sleep(self, seconds: float) -> None:
         """Block this thread for so long."""
-        must_not_be_io_thread()
-        time.sleep(min(max(seconds, 0.0), threading.TIMEOUT_MAX))  # noqa: ASYNC251 - this is the colour that blocks
+        self._block((), seconds)
 
     async def wait(self, pendings: Sequence[Pending[Any]], timeout: float) -> Pending[Any] | None:
         """The first of `pendings` that is settled, or None after `timeout` seconds (`math.inf`: no limit)."""
-        return block(pendings, timeout)
+        return self._block(pendings, timeout)
 
     def start(self, work: Work[T]) -> Started[T]:
         """Run ``work(runtime)`` on the I/O loop, with that loop's runtime. After `close`, it is cancelled at once."""
@@ -103,7 +109,7 @@ def drive(coroutine: Coroutine[Any, Any, T]) -> T:
         if str(error) != "no running event loop":
             raise
         raise PolicySuspended(f"asyncio was used in a blocking client; {_ADVICE}") from error
-    culprit = innermost(coroutine)
+    culprit = trail(coroutine)
     try:
         coroutine.close()
     finally:

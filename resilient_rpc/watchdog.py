@@ -14,13 +14,16 @@ LIMIT = 0.05
 """Seconds that one step of a coroutine may hold the loop before it is reported."""
 
 
-def innermost(coroutine: Any) -> str:
-    """The qualified name of the innermost coroutine that `coroutine` stands in."""
-    name, here = "", coroutine
+def trail(coroutine: Any) -> str:
+    """The qualified names of `coroutine` and of those that it stands in, the innermost last: ``one > other``.
+
+    For a call in a chain these are its policies, too.
+    """
+    names, here = [], coroutine
     while here is not None:
-        name = getattr(here, "__qualname__", "") or name
+        names.append(getattr(here, "__qualname__", ""))
         here = getattr(here, "cr_await", None) or getattr(here, "gi_yieldfrom", None) or getattr(here, "ag_await", None)
-    return name
+    return " > ".join(filter(None, names))
 
 
 class Stepped(Generic[T]):
@@ -52,5 +55,5 @@ class Stepped(Generic[T]):
                 step, argument = self._coroutine.throw, error
 
     def _describe(self) -> str:
-        where = innermost(self._coroutine)
-        return self._name if where in {"", self._name} else f"{self._name} at {where}"
+        where = trail(self._coroutine)
+        return self._name if where in {"", self._name} else f"{self._name}: {where}"

@@ -4,6 +4,7 @@ import asyncio
 import math
 import statistics
 import threading
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -220,6 +221,25 @@ def test_counts_are_exact_under_many_threads_and_every_snapshot_adds_up() -> Non
     assert wrong == []
     found = stats.snapshot()
     assert (found.total, found.completed, found.failed, found.pending) == (24000, 21600, 2400, 0)
+
+
+def test_a_call_that_the_garbage_collector_ends_during_the_counting_is_counted_once(stats: CallStats) -> None:
+    class Interrupted(Histogram):
+        def record(self, durations: Sequence[float]) -> None:
+            super().record(durations)
+            if self.count < 5 * BATCH:
+                for _ in range(BATCH):
+                    stats.end(0.01, None)
+
+    stats._durations = Interrupted()
+    for _ in range(20 * BATCH):
+        stats.begin()
+    for _ in range(BATCH):
+        stats.end(0.01, None)
+    while (found := stats.snapshot()).completed < 5 * BATCH:
+        pass
+    assert found.pending == 20 * BATCH - found.completed
+    assert stats._durations.count == found.completed
 
 
 def test_a_child_process_does_not_wait_for_its_parents_calls(stats: CallStats) -> None:

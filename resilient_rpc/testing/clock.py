@@ -51,7 +51,7 @@ class VirtualClock:
         self._io: IoLoop | None = None
         self._making = threading.Lock()
         self.now = self._timeline.now
-        self.blocking: BlockingRuntime = _VirtualBlocking(self)
+        self.blocking = BlockingRuntime(io=lambda: self.io, clock=self.now, block=self.block)
 
     def __enter__(self) -> Self:
         return self
@@ -221,22 +221,6 @@ class _VirtualIoLoop(IoLoop):
 
     def _block(self, started: Started[Any], timeout: float) -> Pending[Any] | None:
         return self._clock.block((started,), timeout)
-
-
-class _VirtualBlocking(BlockingRuntime):
-    """Blocks threads in virtual time."""
-
-    __slots__ = ("_clock",)
-
-    def __init__(self, clock: VirtualClock) -> None:
-        self._clock = clock
-        super().__init__(io=lambda: clock.io, clock=clock.now)
-
-    async def sleep(self, seconds: float) -> None:
-        self._clock.block((), seconds)
-
-    async def wait(self, pendings: Sequence[Pending[Any]], timeout: float) -> Pending[Any] | None:
-        return self._clock.block(pendings, timeout)
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -113,6 +113,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(lambda _: self._timeline.leave(foreground=False))
         return future
 
+    async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
+        """As asyncio has it; time waits for its thread, too."""
+        self._timeline.enter(foreground=False)
+        try:
+            await super().shutdown_default_executor(*args, **kwargs)
+        finally:
+            self._timeline.leave(foreground=False)
+
     def _enter(self) -> None:
         if self._counted and not self._entered:
             self._entered = True
