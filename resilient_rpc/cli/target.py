@@ -28,7 +28,8 @@ def load_server(target: str) -> Server:
     if callable(found) and not isinstance(found, Server):
         found = _make(found, target)
     if not isinstance(found, Server):
-        raise ConfigurationError(f"{target}: a {type(found).__name__}, not a Server nor a function that makes one")
+        what = type(found).__name__
+        raise ConfigurationError(f"{target} is of type {what}, not a Server nor a function that makes one")
     return found
 
 

@@ -1,0 +1,115 @@
+"""The commands on a real RabbitMQ: a demo that loses a server, and a server that is asked to stop."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+PROGRAM = [sys.executable, "-m", "resilient_rpc.cli"]
+SERVER = """
+import os, time
+from resilient_rpc import Server
+
+server = Server(os.environ["RESILIENT_RPC_URL"], service=os.environ["SERVICE"])
+
+@server.method
+def slow(path: str) -> str:
+    open(path, "w").close()
+    time.sleep(1.0)
+    return "done"
+"""
+
+
+@pytest.fixture
+def run(amqp_url: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    return lambda *args: subprocess.run(
+        [*PROGRAM, *args],
+        env={**os.environ, "RESILIENT_RPC_URL": amqp_url, "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+    )
+
+
+def test_with_a_server_killed_every_call_ends(
+    run: Callable[..., subprocess.CompletedProcess[str]], amqp_url: str, service: str
+) -> None:
+    done = run("demo", "--broker", amqp_url, "--calls", "1500", "--service", service)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^servers  3 in processes of their own$", done.stdout, re.MULTILINE)
+    assert re.search(
+        r"^killed   server process \d+ with SIGKILL, [\d,]+ calls having ended$", done.stdout, re.MULTILINE
+    )
+    added = re.search(r"the counts add up: 1,500 calls = ([\d,]+) results \+ (\d+) errors", done.stdout)
+    assert added
+    assert int(added[1].replace(",", "")) + int(added[2]) == 1500
+    assert done.stdout.endswith("every call ended by its deadline: 1,500 of 1,500\n")
+    # Whatever the kill cost says what it is; a repeatable call costs nothing, as another server runs it.
+    errors = dict(re.findall(r"^(\w+) +(executed|unknown|not_executed) +\d", done.stdout, re.MULTILINE))
+    assert errors.pop("CardDeclined") == "executed"
+    assert errors in ({}, {"Interrupted": "unknown"})
+    assert re.search(r"^price +read_only +750 +750 +0$", done.stdout, re.MULTILINE)
+    assert re.search(r"^ship +idempotent +300 +300 +0$", done.stdout, re.MULTILINE)
+
+
+def test_without_a_kill_nothing_is_lost(
+    run: Callable[..., subprocess.CompletedProcess[str]], amqp_url: str, service: str
+) -> None:
+    done = run("demo", "--broker", amqp_url, "--calls", "300", "--service", service, "--servers", "1", "--no-kill")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "killed" not in done.stdout
+    assert "the counts add up: 300 calls = 290 results + 10 errors\n" in done.stdout
+
+
+def test_wrong_credentials_are_said_at_once_and_not_shown(
+    run: Callable[..., subprocess.CompletedProcess[str]], amqp_url: str
+) -> None:
+    done = run("demo", "--broker", re.sub(r"//.*@", "//joe:sesame@", amqp_url))
+    assert done.returncode == 2
+    assert "ACCESS_REFUSED" in done.stderr
+    assert "sesame" not in done.stdout + done.stderr
+
+
+@pytest.fixture
+def server(tmp_path: Path, amqp_url: str, service: str) -> Iterator[subprocess.Popen[str]]:
+    (tmp_path / "app.py").write_text(SERVER)
+    process = subprocess.Popen(
+        [*PROGRAM, "serve", "app:server"],
+        cwd=tmp_path,
+        env={**os.environ, "RESILIENT_RPC_URL": amqp_url, "SERVICE": service},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_server_that_is_told_to_stop_finishes_what_it_has_begun(
+    server: subprocess.Popen[str], amqp_url: str, service: str, tmp_path: Path
+) -> None:
+    assert server.stdout is not None
+    assert server.stdout.readline() == f"ready: {service}\n"
+    begun = tmp_path / "begun"
+    call = subprocess.Popen(
+        [*PROGRAM, "call", f"{service}.slow", f'["{begun}"]'],
+        env={**os.environ, "RESILIENT_RPC_URL": amqp_url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not begun.exists():
+        assert call.poll() is None, call.communicate()
+    server.terminate()
+    assert call.communicate(timeout=20) == ('"done"\n', "")
+    assert call.returncode == 0
+    assert server.wait(timeout=20) == 0

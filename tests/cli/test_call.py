@@ -1,0 +1,85 @@
+"""`call`: results on stdout, one line on stderr, and a number that says whether to try again."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.conftest import Run
+
+
+@pytest.mark.parametrize(
+    ("args", "printed"),
+    [
+        (["shop.add", '{"a": 1, "b": 2}'], '{"sum":3}\n'),
+        (["shop.add", "[40, 2]"], '{"sum":42}\n'),
+        (["shop.nothing"], "null\n"),
+        (["shop.greet", '["Jo"]'], '"Grüß Gott, Jo"\n'),
+        (["shop.add", "[1]", "--safety", "read_only", "--timeout", "5"], '{"sum":1}\n'),
+    ],
+)
+def test_prints_the_result_as_json_and_nothing_else(run: Run, url: str, args: list[str], printed: str) -> None:
+    result = run("call", *args, "--url", url)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, printed, "")
+
+
+def test_reads_arguments_from_stdin(run: Run, url: str) -> None:
+    assert run("call", "shop.add", "-", "--url", url, input="[20, 3]").stdout == '{"sum":23}\n'
+
+
+def test_takes_the_url_from_the_environment(run: Run, url: str) -> None:
+    assert run("call", "shop.add", "[1]", env={"RESILIENT_RPC_URL": url}).stdout == '{"sum":1}\n'
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["shop.decline"], 1, "error: ApplicationError (executed): the card was declined\n"),
+        (["shop.add", '{"a": "x"}'], 1, "error: InvalidParams (not_executed): "),
+        (["shop.none"], 1, "error: MethodNotFound (not_executed): "),
+        (["shop.add", "[1]", "--key", "k1"], 1, "error: Refused (not_executed): "),
+        (["shop.drain"], 3, "error: Draining (not_executed): stopping\n"),
+        (["other.add"], 3, "error: Unroutable (not_executed): "),
+        (["shop.interrupt"], 4, "error: Interrupted (unknown): began and lost\n"),
+        (["shop.sleep", "--timeout", "0.2"], 4, "error: DeadlineExceeded (unknown): "),
+    ],
+)
+def test_an_error_is_one_line_and_a_number(run: Run, url: str, args: list[str], code: int, said: str) -> None:
+    result = run("call", *args, "--url", url)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.startswith(said)
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["shop.add", "[1"], "error: the arguments are not JSON: "),
+        (["shop.add", "17"], "error: the arguments are a JSON object (by name) or array (by position)"),
+        (["add"], "error: ConfigurationError (not_executed): method 'add': give it as 'service.method'"),
+        (["shop.add", "--timeout", "-1"], "error: ConfigurationError (not_executed): timeout=-1.0: "),
+        (["shop.add", "--url", "http://x"], "error: ConfigurationError (not_executed): a URL begins with amqp://"),
+        (["shop.add", "--safety", "quite"], "Usage: "),
+    ],
+)
+def test_wrong_usage_is_2(run: Run, url: str, args: list[str], said: str) -> None:
+    result = run("call", *args, env={"RESILIENT_RPC_URL": url})
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(said)
+
+
+def test_without_a_url_it_names_both_ways_to_give_one(run: Run) -> None:
+    result = run("call", "shop.add")
+    assert result.exit_code == 2
+    assert "--url" in result.stderr
+    assert "RESILIENT_RPC_URL" in result.stderr
+
+
+def test_without_a_broker_it_is_not_executed_and_no_password_is_shown(run: Run) -> None:
+    result = run("call", "shop.add", "--url", "amqp://joe:sesame@127.0.0.1:1/", "--timeout", "0.5")
+    assert result.exit_code == 3
+    assert result.stderr.startswith("error: NotConnected (not_executed): ")
+    assert "sesame" not in result.output
+
+
+def test_the_exit_codes_are_documented(run: Run) -> None:
+    assert "Exit codes: 0 the result was printed" in run("call", "--help").stdout

@@ -1,0 +1,119 @@
+"""`demo` on memory://: what it prints, what it checks, and how it ends when something is wrong."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+
+import pytest
+
+from resilient_rpc.cli import demo as demo_command
+from resilient_rpc.cli import demo_servers
+from resilient_rpc.cli.demo_servers import DemoError, ServerProcess
+from resilient_rpc.cli.demo_service import SERVICE
+from resilient_rpc.client import Client
+from tests.cli.conftest import Run
+
+
+@pytest.mark.slow
+def test_every_call_ends_and_the_counts_add_up(run: Run, service: str) -> None:
+    result = run("demo", "--calls", "400", "--threads", "3", "--broker", f"memory://{service}")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^servers  2 in this process$", result.stdout, re.MULTILINE)
+    assert re.search(r"^price +read_only +200 +200 +0$", result.stdout, re.MULTILINE)
+    assert re.search(r"^create +unsafe +80 +80 +0$", result.stdout, re.MULTILINE)
+    assert re.search(r"^ship +idempotent +80 +80 +0$", result.stdout, re.MULTILINE)
+    assert re.search(r"^pay +unsafe +40 +27 +13$", result.stdout, re.MULTILINE)  # the card of each third is declined
+    assert re.search(r"^all +400 +387 +13$", result.stdout, re.MULTILINE)
+    assert re.search(r"^Client, 3 threads( +[\d,.]+){5}$", result.stdout, re.MULTILINE)
+    assert re.search(r"^AsyncClient, 64 in flight( +[\d,.]+){5}$", result.stdout, re.MULTILINE)
+    assert re.search(r"^CardDeclined +executed +13 +order \d+: the card was declined$", result.stdout, re.MULTILINE)
+    assert "the counts add up: 400 calls = 387 results + 13 errors\n" in result.stdout
+    assert "every result is its call's own: 387 of 387\n" in result.stdout
+    assert result.stdout.endswith("every call ended by its deadline: 400 of 400\n")
+
+
+@pytest.mark.slow
+def test_piped_there_is_nothing_that_only_a_terminal_understands(run: Run, service: str) -> None:
+    result = run("demo", "--seconds", "1.3", "--broker", f"memory://{service}")
+    assert result.exit_code == 0
+    assert "\x1b" not in result.stdout
+    assert "\r" not in result.stdout
+    assert re.search(r"^[\d,]+ calls, [\d,]+ calls/s, [\d,]+ errors$", result.stdout, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_on_a_terminal_a_line_moves(run: Run, service: str) -> None:
+    result = run("demo", "--calls", "400", "--broker", f"memory://{service}", env={"FORCE_COLOR": "1", "TERM": "xterm"})
+    assert result.exit_code == 0
+    assert "400 of 400 calls" in result.stdout
+    assert "\x1b[2K" in result.stdout  # the line is written anew
+
+
+@pytest.mark.slow
+def test_it_ends_by_calls_or_by_time_whatever_comes_first(run: Run, service: str) -> None:
+    began = time.monotonic()
+    result = run("demo", "--calls", "100000000", "--seconds", "0.5", "--broker", f"memory://{service}")
+    assert result.exit_code == 0
+    assert time.monotonic() - began < 10
+    assert "calls    100,000,000, or as many as begin within 0.5 s, each with a deadline of 5 s\n" in result.stdout
+
+
+@pytest.mark.slow
+def test_gives_up_when_nothing_ends(run: Run, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = threading.Event()
+    monkeypatch.setattr(demo_command, "STUCK_AFTER", 0.5)
+    monkeypatch.setattr(Client, "call", lambda *_, **__: stuck.wait(20))
+    result = run("demo", "--calls", "200", "--threads", "2", "--broker", f"memory://{service}")
+    stuck.set()
+    assert result.exit_code == 1
+    assert "no call ended in the last 0.5 s\n" in result.stdout
+    assert "the counts do not add up: 200 calls != " in result.stdout
+    assert re.search(r"every call ended by its deadline: 198 of 200\n$", result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--broker", "http://x"], "error: a URL begins with amqp://, amqps:// or memory://"),
+        (["--broker", "amqp://localhost", "--servers", "1"], "error: --servers 1 leaves nobody after the kill"),
+        (["--calls", "0"], "Usage: "),
+        (["--service", "a.b"], "error: service name 'a.b'"),
+    ],
+)
+def test_wrong_usage_is_2(run: Run, args: list[str], said: str) -> None:
+    result = run("demo", *args)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(said)
+
+
+@pytest.mark.parametrize("hosts", ["127.0.0.1:1", "127.0.0.1:1,127.0.0.1:2"])
+def test_without_a_broker_it_says_so_and_shows_no_password(run: Run, hosts: str) -> None:
+    result = run("demo", "--broker", f"amqp://joe:sesame@{hosts}/")
+    assert result.exit_code == 3
+    assert result.stderr.startswith(f"error: no connection to amqp://joe:***@{hosts}/%2F: ")
+    assert result.stderr.count("\n") == 1
+    assert "sesame" not in result.output
+
+
+@pytest.mark.slow
+def test_a_server_process_that_cannot_begin_says_why() -> None:
+    process = ServerProcess("http://x", SERVICE)
+    try:
+        with pytest.raises(DemoError, match=r"did not begin: error: .*demo_service:server\(\) failed: .* a URL begins"):
+            process.wait_ready()
+        assert process.crashed() is not None
+    finally:
+        process.stop()
+
+
+@pytest.mark.slow
+def test_a_server_process_that_is_not_ready_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_servers, "READY_WITHIN", 0.0)
+    process = ServerProcess("amqp://127.0.0.1:1/", SERVICE)
+    try:
+        with pytest.raises(DemoError, match="did not begin"):
+            process.wait_ready()
+    finally:
+        process.stop()
