@@ -25,6 +25,8 @@ READY_WITHIN = 30.0
 """Seconds that a server process may take to begin."""
 END_WITHIN = 10.0
 KNOCK_TIMEOUT = 5.0
+TAIL = 4096
+"""Bytes of a log that are read for its last line."""
 
 
 class DemoError(Exception):
@@ -47,7 +49,8 @@ class ServerProcess:
 
     def __init__(self, url: str, service: str) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
-        self._ready = threading.Event()
+        self._heard = threading.Event()
+        self._ready = False
         self.killed = False
         self._process = subprocess.Popen(  # noqa: S603 - this very package
             [sys.executable, "-m", "resilient_rpc.cli", "serve", f"{demo_service.__name__}:server"],
@@ -67,7 +70,8 @@ class ServerProcess:
 
     def wait_ready(self) -> None:
         """Returns when it takes calls. Raises `DemoError` if it does not in time, or has ended."""
-        if not self._ready.wait(READY_WITHIN) or self._process.poll() is not None:
+        self._heard.wait(READY_WITHIN)
+        if not self._ready:
             raise DemoError(f"a server process did not begin: {self.last_words() or 'it said nothing'}")
 
     def kill(self) -> None:
@@ -97,16 +101,17 @@ class ServerProcess:
 
     def last_words(self) -> str:
         """The last line of its log."""
-        self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").splitlines()
+        log = self._log.fileno()  # its position is the process's, too: it must not move
+        lines = os.pread(log, TAIL, max(os.fstat(log).st_size - TAIL, 0)).decode(errors="replace").splitlines()
         return one_line(lines[-1]) if lines else ""
 
     def _read(self) -> None:
         assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
         for line in self._process.stdout:
             if line.startswith(READY):
-                self._ready.set()
-        self._ready.set()  # it has ended: nobody shall wait for it
+                self._ready = True
+                self._heard.set()
+        self._heard.set()  # it has ended: nobody shall wait for it
 
 
 @contextmanager
