@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -12,17 +11,24 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from resilient_rpc.call import NO_TAGS, Call, Reply, Safety
+from resilient_rpc.call import DEDUP, NO_TAGS, UNSAFE, Call, Reply, Safety
 from resilient_rpc.chain import compose
 from resilient_rpc.context import current_context
 from resilient_rpc.contract import check_name, split_method
-from resilient_rpc.errors import EXECUTED, ConfigurationError, DeadlineExceeded, MalformedMessage, RemoteError, RpcError
+from resilient_rpc.errors import (
+    EXECUTED,
+    ConfigurationError,
+    DeadlineExceeded,
+    MalformedMessage,
+    RemoteError,
+    UsageError,
+)
 from resilient_rpc.events import CallEnded, Events
-from resilient_rpc.policies import AttemptTimeout
 from resilient_rpc.policy import Policy, Runtime
 from resilient_rpc.runtime import AsyncioRuntime
 from resilient_rpc.stats import CallStats
 from resilient_rpc.transport.base import Transport
+from resilient_rpc.transport.batching import Route
 from resilient_rpc.transport.entry import Entry
 from resilient_rpc.transport.link import Link, LinkOptions
 from resilient_rpc.transport.pool import Pool
@@ -38,8 +44,8 @@ MAX_METHODS = 10_000
 
 
 def default_policies() -> list[Policy]:
-    """What ``policies=None`` means."""
-    return [AttemptTimeout(limit=10.0)]
+    """What ``policies=None`` means: none yet. A limit for an attempt helps only where another attempt follows."""
+    return []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +70,7 @@ class CallerOptions:
         """The class of a method that neither the call nor a contract names."""
         if isinstance(self.safety, Safety):
             return self.safety
-        return self.safety.get(method, Safety.UNSAFE)
+        return self.safety.get(method, UNSAFE)
 
 
 def check_timeout(value: Any, name: str) -> float:
@@ -88,9 +94,10 @@ class Caller:
     def __init__(self, options: CallerOptions, events: Events, stats: CallStats) -> None:
         self.options, self.stats = options, stats
         self._events = events
-        self._handler = compose(options.policies, self._carry)
+        self.handler = compose(options.policies, self._carry)
         self._pool: Pool | None = None
-        self._routes: dict[str, tuple[str, str]] = {}
+        self._shallow = options.link.limits.max_depth
+        self._codec = options.codec
 
     def connect(self, transport: Transport, runtime: AsyncioRuntime) -> Pool:
         """Make the links; they connect when they are first used."""
@@ -124,7 +131,7 @@ class Caller:
         key = idempotency_key
         chosen = self._safety(method, safety, key)
         if key is None:
-            if chosen is Safety.DEDUP:
+            if chosen is DEDUP:
                 key = uuid.uuid4().hex
         elif type(key) is not str or not 0 < len(key) <= 255:  # noqa: PLR2004 - as long as a short string
             raise ConfigurationError(f"idempotency_key={key!r:.300}: give a text of 1 to 255 characters")
@@ -136,7 +143,7 @@ class Caller:
             tags = {**context.tags, **(tags or {})}
         return Call(
             method=method,
-            params=_checked(params),
+            params=params if type(params) is dict else _checked(params),
             runtime=runtime,
             deadline=deadline,
             timeout=seconds,
@@ -151,7 +158,7 @@ class Caller:
         if safety is not None:
             return safety if type(safety) is Safety else check_safety(safety)
         if key is not None:
-            return Safety.DEDUP
+            return DEDUP
         return self.options.safety_of(method)
 
     async def request(self, call: Call) -> Reply:
@@ -159,81 +166,87 @@ class Caller:
         stats, begin = self.stats, time.perf_counter()
         stats.begin()
         try:
-            reply = await self._handler(call)
+            reply = await self.handler(call)
         except BaseException as error:
-            seconds = time.perf_counter() - begin
-            stats.end(seconds, error)
-            if self._events.wants(CallEnded):
-                attempts = error.attempts if isinstance(error, RpcError) else call.attempt
-                self._events.emit(CallEnded(method=call.method, seconds=seconds, attempts=attempts, error=error))
+            self.ended(call, time.perf_counter() - begin, None, error)
             raise
-        seconds = time.perf_counter() - begin
-        stats.end(seconds, None)
-        if self._events.wants(CallEnded):
-            self._events.emit(
-                CallEnded(
-                    method=call.method,
-                    seconds=seconds,
-                    attempts=reply.attempts,
-                    replayed=reply.replayed,
-                    degraded=reply.degraded,
-                )
-            )
+        self.ended(call, time.perf_counter() - begin, reply, None)
         return reply
+
+    def ended(self, call: Call, seconds: float, reply: Reply | None, error: BaseException | None) -> None:
+        """Count a call that ended, and announce it."""
+        self.stats.end(seconds, error)
+        if self._events.wants(CallEnded):
+            last: Any = reply if reply is not None else error
+            event = CallEnded(
+                method=call.method,
+                seconds=seconds,
+                attempts=getattr(last, "attempts", 1),
+                error=error,
+                replayed=reply is not None and reply.replayed,
+                degraded=reply is not None and reply.degraded,
+            )
+            self._events.emit(event)
 
     async def _carry(self, call: Call) -> Reply:
         """The innermost handler: one attempt on a link."""
         pool = self._pool
         if pool is None:
-            raise ConfigurationError("the client is closed")
+            raise UsageError("the client is closed")
         link = pool.pick()
         entry = self._entry(link, call)
-        link.submit(entry)
         runtime = call.runtime
-        # On the link's own loop its table of deadlines ends the wait; a timer beside it would cost as much again.
-        limit = math.inf if type(runtime) is AsyncioRuntime else max(call.remaining(), 0.0) + GRACE
-        settled = None
+        settled = False
         try:
-            settled = await runtime.wait((entry,), limit)
+            if runtime is link.runtime:  # its table of deadlines ends the wait: a timer beside it would cost as much
+                future = entry.expect(link.runtime.loop)
+                link.submit(entry)
+                await future
+                settled = True
+            else:
+                link.submit(entry)
+                settled = await runtime.wait((entry,), max(call.remaining(), 0.0) + GRACE) is not None
         finally:
-            if settled is None:
+            if not settled:
                 link.forget(entry, DeadlineExceeded(f"{call.method}: no answer by the deadline"))
         return self._reply(entry, entry.result(), call)
 
     def _entry(self, link: Link, call: Call) -> Entry:
-        options = self.options
-        queue, name = self._address(call.method)
-        target = link.target(queue)
+        """The encoded request."""
+        options, method, safety, codec = self.options, call.method, call.safety, self._codec
+        known = link.routes.get((method, safety))
+        route, name = known if known is not None else self._route(link, method, safety)
         meta = None
-        if target.modern:
-            left = max(math.ceil(call.remaining() * 1000), 1)
-            safety = call.safety if call.safety is not Safety.UNSAFE else None
-            meta = Meta(call.key, left, int(time.time() * 1000), call.attempt, safety)
+        if route.target.modern:
+            left = int((call.deadline - call.runtime.now()) * 1000) + 1
+            declared = safety if safety is not UNSAFE else None
+            meta = Meta(call.key, left if left > 0 else 1, int(time.time() * 1000), call.attempt, declared)
         elif call.key is not None or call.tags or call.trace:
-            meta = Meta(call.key, None, None, call.attempt, call.safety)
+            meta = Meta(call.key, None, None, call.attempt, safety)
         if meta is not None and (call.tags or call.trace):
             meta.tags, meta.trace = dict(call.tags) or None, dict(call.trace or ()) or None
         number = next(link.ids)
-        params = call.params or UNSET
-        data = options.codec.encode(Request(name, params, number, meta))
-        options.link.limits.check_body(len(data), "the request")
-        return Entry(number, call.method, target.route(call.safety, options.codec), data, call.deadline)
+        data = codec.encode(Request(name, call.params or UNSET, number, meta))
+        if len(data) > options.link.limits.max_body:
+            options.link.limits.check_body(len(data), "the request")
+        return Entry(number, method, route, data, call.deadline)
 
-    def _address(self, method: str) -> tuple[str, str]:
-        found = self._routes.get(method)
-        if found is None:
-            service, name = split_method(check_name(method))
-            if len(self._routes) >= MAX_METHODS:
-                self._routes.clear()
-            found = self._routes[method] = self.options.prefix + service, name
-        return found
+    def _route(self, link: Link, method: str, safety: Safety) -> tuple[Route, str]:
+        """Where the calls of a method go, and its name on the wire; remembered."""
+        service, name = split_method(check_name(method))
+        if len(link.routes) >= MAX_METHODS:
+            link.routes.clear()
+        route = link.target(self.options.prefix + service).route(safety, self._codec)
+        link.routes[(method, safety)] = route, name
+        return route, name
 
     def _reply(self, entry: Entry, answer: Answer, call: Call) -> Reply:
         codec = entry.codec
         if answer.error is not None:
             raise rebuild_fault(codec, answer.error, self.options.errors, ours=entry.modern)
-        data = bytes(answer.result) if answer.result is not UNSET else codec.encode(None)
-        codec.check_depth(data, self.options.link.limits)
+        data: Any = answer.result if answer.result is not UNSET else codec.encode(None)
+        if len(data) > self._shallow:
+            codec.check_depth(bytes(data), self.options.link.limits)
         try:
             result = (codec.anything if call.returns is None else codec.decoder(call.returns)).decode(data)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, TypedDict, TypeVar, Unpack
 
@@ -156,7 +157,10 @@ class Client(_Face):
 
         Raises an `RpcError` that says whether the call was executed; it always ends by its deadline.
         """
-        return self.request(method, params, **how).result
+        if not self._blocking_ok:
+            _refuse_running_loop()
+        caller = self._caller or self._bound()
+        return drive(caller.request(caller.build(BLOCKING, method, params, **_named(how)))).result
 
     def request(self, method: str, params: Params = None, **how: Unpack[How]) -> Reply:
         """As `call`, with what came beside the result: replayed, degraded, server, attempts."""
@@ -168,9 +172,9 @@ class Client(_Face):
     def submit(self, method: str, params: Params = None, **how: Unpack[How]) -> CallFuture:
         """As `call`, without waiting. The whole chain runs on the I/O loop; callbacks run on a thread of their own."""
         caller = self._caller or self._bound()
-        call = caller.build(BLOCKING, method, params, **_named(how))
+        call = caller.build(io_loop().runtime, method, params, **_named(how))
         future = CallFuture()
-        future.attach(io_loop().start(lambda runtime: _result(caller, call.on(runtime))))
+        future.attach(io_loop().start(lambda _: _result(caller, call)))
         return future
 
     def map(
@@ -220,15 +224,15 @@ class AsyncClient(_Face):
 
     def __init__(self, url: str, **settings: Any) -> None:
         super().__init__(url, **settings)
-        self._runtime: AsyncioRuntime | None = None
+        self._binding: tuple[AsyncioRuntime, Caller] | None = None
 
     def after_fork(self) -> None:
         """See `_Face`."""
         super().after_fork()
-        self._runtime = None
+        self._binding = None
 
     async def __aenter__(self) -> Self:
-        caller = self._bound()
+        _, caller = self._bound()
         if caller.pool is not None:
             caller.pool.start()
         return self
@@ -238,16 +242,22 @@ class AsyncClient(_Face):
 
     async def call(self, method: str, params: Params = None, **how: Unpack[How]) -> Any:
         """See `Client.call`."""
-        caller = self._bound()
-        runtime = self._runtime
-        assert runtime is not None  # noqa: S101 - `_bound` has set it
-        return (await caller.request(caller.build(runtime, method, params, **_named(how)))).result
+        # `Caller.request` written out: one more coroutine around every call costs as much as a policy.
+        runtime, caller = self._bound()
+        call = caller.build(runtime, method, params, **_named(how)) if how else caller.build(runtime, method, params)
+        stats, begin = caller.stats, time.perf_counter()
+        stats.begin()
+        try:
+            reply = await caller.handler(call)
+        except BaseException as error:
+            caller.ended(call, time.perf_counter() - begin, None, error)
+            raise
+        caller.ended(call, time.perf_counter() - begin, reply, None)
+        return reply.result
 
     async def request(self, method: str, params: Params = None, **how: Unpack[How]) -> Reply:
         """See `Client.request`."""
-        caller = self._bound()
-        runtime = self._runtime
-        assert runtime is not None  # noqa: S101 - `_bound` has set it
+        runtime, caller = self._bound()
         return await caller.request(caller.build(runtime, method, params, **_named(how)))
 
     def submit(self, method: str, params: Params = None, **how: Unpack[How]) -> asyncio.Task[Any]:
@@ -264,35 +274,30 @@ class AsyncClient(_Face):
         **how: Unpack[How],
     ) -> list[Any]:
         """See `Client.map`."""
-        caller, options = self._bound(), _named(how)
-        runtime = self._runtime
-        assert runtime is not None  # noqa: S101 - `_bound` has set it
-        build = _builder(caller, runtime, method, options)
+        runtime, caller = self._bound()
+        build = _builder(caller, runtime, method, _named(how))
         return await map_calls(caller, build, params, window=window, return_errors=return_errors)
 
     async def close(self) -> None:
         """See `Client.close`."""
-        caller, self._caller = self._caller, None
+        caller, self._caller, self._binding = self._caller, None, None
         self._closed = True
         if caller is not None and caller.pool is not None:
             await caller.pool.close()
 
-    def _bound(self) -> Caller:
-        caller, runtime = self._caller, self._runtime
-        if caller is not None and runtime is not None and runtime.loop is asyncio.get_running_loop():
-            return caller
-        return self._bind()
-
-    def _bind(self) -> Caller:
-        old, runtime = self._runtime, running_runtime()
-        if old is not None and old.loop is not runtime.loop and not old.loop.is_closed() and self._caller is not None:
+    def _bound(self) -> tuple[AsyncioRuntime, Caller]:
+        bound = self._binding
+        if bound is not None and bound[0].loop is asyncio.get_running_loop():
+            return bound
+        runtime = running_runtime()
+        if bound is not None and not bound[0].loop.is_closed():
             raise UsageError(
                 "this AsyncClient belongs to another event loop, which is still alive: use one client a loop"
             )
-        caller = self._new_caller()
-        caller.connect(self._transport, runtime)
-        self._caller, self._runtime = caller, runtime
-        return caller
+        self._caller = self._new_caller()
+        self._caller.connect(self._transport, runtime)
+        self._binding = runtime, self._caller
+        return self._binding
 
 
 async def _result(caller: Caller, call: Call) -> Any:
@@ -305,11 +310,14 @@ def _builder(
     return lambda params: caller.build(runtime, method, params, **options)
 
 
+_NOTHING: dict[str, Any] = {}
 _HOW = frozenset(How.__annotations__)
 
 
 def _named(how: Any) -> dict[str, Any]:
     """Check the keywords of a call."""
+    if not how:
+        return _NOTHING
     if unknown := how.keys() - _HOW:
         raise TypeError(f"a call has no {', '.join(sorted(unknown))!r}; it has {', '.join(sorted(_HOW))}")
     return dict(how)

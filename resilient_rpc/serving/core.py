@@ -170,6 +170,9 @@ class Serving:
 
     def _done(self, job: Job, result: Any, error: BaseException | None) -> None:
         letter = job.letter
+        if job.timed_out and letter.ours and time.monotonic() >= job.context.deadline:
+            self._outbox.skip(letter)  # its caller has ended the call by itself: an answer would only race with that
+            return
         if job.reply is NO_ID or not letter.reply_to:
             if error is not None:
                 log.warning("%s failed, and nobody asked for its answer: %r", job.method.name, error)

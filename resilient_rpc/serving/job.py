@@ -9,6 +9,7 @@ from typing import Any
 from resilient_rpc.context import Context
 from resilient_rpc.contract import Method
 from resilient_rpc.transport.base import Consumer
+from resilient_rpc.transport.deadlines import NOWHERE
 from resilient_rpc.wire.codec import Codec
 
 
@@ -56,6 +57,7 @@ class Job:
 
     __slots__ = (
         "args",
+        "bucket",
         "busy",
         "context",
         "deadline",
@@ -83,6 +85,7 @@ class Job:
         self.letter, self.number, self.method, self.args, self.kwargs = letter, number, method, args, kwargs
         self.context, self.reply = context, reply
         self.deadline = context.deadline
+        self.bucket = NOWHERE
         self.started = 0.0
         self.busy = 0.0
         """Seconds for which it held the loop."""

@@ -41,7 +41,7 @@ class QueueSpec:
     name: str
     service: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """x-arguments beyond the dead-letter exchange, which every request queue has."""
+    """x-arguments beyond the dead-letter exchange, which every request queue has; a None leaves that one out."""
     durable: bool = True
     dead_letters: bool = True
     """Declare the dead-letter exchange and this service's `.dead` and `.expired` queues too."""

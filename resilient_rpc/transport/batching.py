@@ -8,16 +8,18 @@ last reported. An unknown method travels alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from resilient_rpc.call import Safety
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.wire.codec import Codec
+from resilient_rpc.wire.envelope import Answer
 
 IDLE = 10.0
 """Seconds after which an estimate is stale: servers may have changed meanwhile."""
+OVERLOADED = -32001
 FALL = 0.1
 """Share of the way down that one quicker reply moves the estimate; a slower one moves it all the way up."""
 
@@ -87,18 +89,24 @@ class Target:
         key = (safety, codec.content_type)
         return self._routes.get(key) or self._routes.setdefault(key, Route(self, safety, codec))
 
-    def learn(self, method: str, seconds: float, now: float) -> None:
-        """A reply reported its service time. Up at once, down slowly: what turned slow must not travel in crowds."""
-        known = self._seconds.get(method)
-        if known is None or seconds > known:
-            self._seconds[method] = seconds
-        else:
-            self._seconds[method] = known + FALL * (seconds - known)
+    def learner(self, method: str, now: float) -> Callable[[Answer], None]:
+        """What takes note of the replies to one method: made once for the replies of a message."""
+        estimates = self._seconds
         self._touched = now
 
-    def forget(self, method: str) -> None:
-        """The method was refused as overloaded: it travels alone until a reply says otherwise."""
-        self._seconds.pop(method, None)
+        def learn(answer: Answer) -> None:
+            meta = answer.meta
+            if answer.error is not None:
+                if answer.error.code == OVERLOADED:  # it travels alone until a reply says otherwise
+                    estimates.pop(method, None)
+            elif meta is not None and meta.t and not meta.replayed:
+                seconds = meta.t / 1e6
+                known = estimates.get(method, 0.0)
+                estimates[method] = seconds if seconds > known else known + FALL * (seconds - known)
+            if meta is not None and meta.room is not None:
+                self.room = meta.room
+
+        return learn
 
     def refresh(self, now: float) -> None:
         """Forget everything that has not been heard of for a while."""

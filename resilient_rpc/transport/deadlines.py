@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import math
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 GRAIN = 0.01
 """Width of a bucket, seconds: nothing ends earlier than its deadline, and at most this much later."""
@@ -25,8 +25,13 @@ class Expiring(Protocol):
     def deadline(self) -> float:
         """An instant on the table's clock."""
 
+    bucket: dict[int, Any]
+    """Where it stands, while it does: whoever has it leaves the table by ``item.bucket.pop(item.id, None)``."""
+
 
 E = TypeVar("E", bound=Expiring)
+NOWHERE: dict[int, Any] = {}
+"""The bucket of what was never added."""
 
 
 class Deadlines(Generic[E]):
@@ -54,19 +59,16 @@ class Deadlines(Generic[E]):
         bucket = self._buckets.get(key)
         if bucket is not None:
             bucket[item.id] = item
+            item.bucket = bucket
             return
-        self._buckets[key] = {item.id: item}
+        item.bucket = self._buckets[key] = {item.id: item}
         heapq.heappush(self._order, key)
         if self._order[0] == key:
             self._arm()
 
     def discard(self, item: E) -> None:
         """Watch it no longer."""
-        if item.deadline == math.inf:
-            return
-        bucket = self._buckets.get(int(item.deadline / GRAIN) + 1)
-        if bucket is not None:
-            bucket.pop(item.id, None)
+        item.bucket.pop(item.id, None)
 
     def close(self) -> None:
         """Forget everything; nothing expires any more."""

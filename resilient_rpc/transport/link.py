@@ -37,7 +37,7 @@ from resilient_rpc.transport.base import Delivery, Publisher, Transport
 from resilient_rpc.transport.batching import Batching, Route, Target, plan
 from resilient_rpc.transport.coalescer import Coalescer
 from resilient_rpc.transport.deadlines import Deadlines
-from resilient_rpc.transport.entry import Entry, Stage
+from resilient_rpc.transport.entry import Entry
 from resilient_rpc.transport.properties import Template, encode_headers
 from resilient_rpc.transport.session_loop import SessionLoop
 from resilient_rpc.transport.tables import Header
@@ -45,7 +45,6 @@ from resilient_rpc.wire.codec import Codec, codec_for, read_answers
 from resilient_rpc.wire.envelope import VERSION, Answer
 from resilient_rpc.wire.limits import Limits
 
-OVERLOADED = -32001
 TEMPLATES = 1_000
 """Pre-encoded properties that are kept; methods of a service are few, but a hostile caller of ours may make many."""
 
@@ -77,6 +76,7 @@ class Link:
         stray: Callable[[int], None],
     ) -> None:
         self._options, self._hub, self._now = options, hub, runtime.now
+        self.runtime = runtime
         self._transport, self._count_stray = transport, stray
         self._coalescer: Coalescer[Entry] = Coalescer(runtime.loop, self._flush)
         self._queue: deque[Entry] = deque()
@@ -84,6 +84,7 @@ class Link:
         self._unconfirmed: dict[int, Sequence[Entry]] = {}
         self._deadlines: Deadlines[Entry] = Deadlines(runtime.loop, runtime.now, self._expired)
         self._targets: dict[str, Target] = {}
+        self.routes: dict[tuple[str, Safety], tuple[Route, str]] = {}
         self._templates: dict[tuple[str, int, Route], Template] = {}
         self._blocked: str | None = None
         self._token = ""
@@ -93,13 +94,10 @@ class Link:
             self._open, opened=self._opened, failed=self._failed, urgent=self._waiting, backoff=options.backoff
         )
         self.ids = itertools.count(1)  # next() on it is atomic
+        self.submit = self._coalescer.add  # takes a call, from any thread
         self.messages = 0
 
     # -- from any thread
-
-    def submit(self, entry: Entry) -> None:
-        """Take a call."""
-        self._coalescer.add(entry)
 
     def forget(self, entry: Entry, error: BaseException) -> None:
         """Its caller gave up."""
@@ -124,20 +122,19 @@ class Link:
     # -- out
 
     def _flush(self) -> None:
-        inbox, table, queue, deadlines = self._coalescer.inbox, self._table, self._queue, self._deadlines
+        inbox, table, queue, watch = self._coalescer.inbox, self._table, self._queue, self._deadlines.add
         most = self._options.max_pending
         while inbox:
             entry = inbox.popleft()
             if entry.done():  # its caller gave it up
-                table.pop(entry.id, None)
-                deadlines.discard(entry)
+                self._drop(entry)
             elif self._closed:
                 entry.fail(ConnectionLost("the client is closed", certainty=NOT_EXECUTED))
             elif len(table) >= most:
                 entry.fail(Rejected(f"{most} calls wait on this link already (max_pending)"))
             else:
                 table[entry.id] = entry
-                deadlines.add(entry)  # before back-pressure can hold it
+                watch(entry)  # before back-pressure can hold it
                 queue.append(entry)
         if queue:
             self._send()
@@ -151,40 +148,30 @@ class Link:
         if self._blocked is not None:
             self._refuse_queue(self._blocked)
             return
-        queue, self._queue = self._queue, deque()
-        if len(queue) == 1:
-            groups: list[Sequence[Entry]] = [(queue[0],)] if not queue[0].done() else []
-        else:
-            groups = self._group(queue)
+        waiting = [entry for entry in self._queue if not entry.done()]
+        self._queue.clear()
+        groups = self._group(waiting)
         for position, group in enumerate(groups):
             if not session.writable:  # the rest goes when the socket takes data again
-                for waiting in groups[position:]:
-                    self._queue.extend(waiting)
+                for rest in groups[position:]:
+                    self._queue.extend(rest)
                 return
             self._publish(session, group)
 
-    def _group(self, queue: deque[Entry]) -> list[Sequence[Entry]]:
+    def _group(self, entries: Sequence[Entry]) -> Sequence[Sequence[Entry]]:
         batching = self._options.batching
-        if batching is None:
-            return [(entry,) for entry in queue if not entry.done()]
-        by_route: dict[object, list[Entry]] = {}
-        for entry in queue:
-            if not entry.done():
-                route = entry.route
-                found = by_route.get(route)
-                if found is None:
-                    by_route[route] = [entry]
-                else:
-                    found.append(entry)
-        now = self._now()
+        if batching is None or len(entries) <= 1:
+            return [(entry,) for entry in entries]
+        routes = {entry.route for entry in entries}
         groups: list[Sequence[Entry]] = []
-        for entries in by_route.values():
-            target = entries[0].route.target
-            target.refresh(now)
-            if target.modern:
-                groups.extend(plan(target, entries, batching))
+        now = self._now()
+        for route in routes:
+            same = entries if len(routes) == 1 else [entry for entry in entries if entry.route is route]
+            if route.target.modern:
+                route.target.refresh(now)
+                groups.extend(plan(route.target, same, batching))
             else:
-                groups.extend([entry] for entry in entries)
+                groups.extend([entry] for entry in same)
         return groups
 
     def _publish(self, session: Publisher, group: Sequence[Entry]) -> None:
@@ -197,7 +184,6 @@ class Link:
         left = latest - self._now()
         if left <= 0:
             for entry in group:
-                self._deadlines.discard(entry)
                 self._expired(entry)
             return
         number = self._published + 1  # the tag that this session will give it
@@ -215,7 +201,6 @@ class Link:
         self._published = tag
         self.messages += 1
         for entry in group:
-            entry.stage = Stage.SENT
             entry.message = tag
             entry.data = b""
         self._unconfirmed[tag] = group
@@ -255,36 +240,30 @@ class Link:
             self._malformed(correlation, error)
             return
         modern = b"rpc-version" in properties.get("headers", b"")
-        now, table = self._now(), self._table
+        take = self._table.pop
+        method, learn = "", None
         for answer in answers:
-            entry = table.pop(answer.id, None)  # type: ignore[arg-type]  # any id may come; others are not in it
+            entry = take(answer.id, None)  # type: ignore[arg-type]  # any id may come; others are not in it
             if entry is None:
                 self._unmatched(answer, correlation, codec)
                 continue
-            self._deadlines.discard(entry)
-            self._learn(entry, answer, now, modern=modern)
+            entry.bucket.pop(entry.id, None)
+            if entry.method != method:
+                method, target = entry.method, entry.route.target
+                target.modern = modern
+                learn = target.learner(method, self._now()) if modern else None
+            if learn is not None:
+                learn(answer)
             entry.modern, entry.codec = modern, codec
-            entry.set(answer)
-
-    def _learn(self, entry: Entry, answer: Answer, now: float, *, modern: bool) -> None:
-        target, meta = entry.route.target, answer.meta
-        target.modern = modern
-        if meta is not None and modern:
-            if meta.room is not None:
-                target.room = meta.room
-            if answer.error is None and meta.t and not meta.replayed:
-                target.learn(entry.method, meta.t / 1e6, now)
-        if answer.error is not None and answer.error.code == OVERLOADED:
-            target.forget(entry.method)
+            entry.answer(answer)
 
     def _unmatched(self, answer: Answer, correlation: str, codec: Codec) -> None:
         if answer.id is None and answer.error is not None:  # the server could not read the message that it answers
             found = self._of_message(correlation)
             for entry in found:
-                self._table.pop(entry.id, None)
-                self._deadlines.discard(entry)
+                self._drop(entry)
                 entry.modern, entry.codec = True, codec
-                entry.set(answer)
+                entry.answer(answer)
             if found:
                 return
         self._stray(1)
@@ -294,7 +273,7 @@ class Link:
         if not number.isdecimal() or len(number) > 20:  # noqa: PLR2004 - digits of 2**64
             return ()
         tag = int(number)
-        return self._unconfirmed.get(tag) or [e for e in self._table.values() if e.message == tag and e.stage]
+        return self._unconfirmed.get(tag) or [e for e in self._table.values() if e.message == tag]
 
     def _malformed(self, correlation: str, error: ProtocolError) -> None:
         self._hub.emit(events.MalformedDropped(reason=str(error)))
@@ -313,10 +292,7 @@ class Link:
         tags = list(itertools.takewhile(lambda known: known <= tag, unconfirmed)) if multiple else (tag,)
         for known in tags:
             group = unconfirmed.pop(known, ())
-            if ok:
-                for entry in group:
-                    entry.stage = Stage.CONFIRMED
-            else:
+            if not ok:
                 self._fail(group, PublishRejected("the broker refused the message (basic.nack)"))
 
     def returned(self, correlation_id: str, code: int, text: str) -> None:
@@ -349,7 +325,7 @@ class Link:
         self._sessions.lost(error)
         self._blocked = None
         self._unconfirmed.clear()
-        gone = [entry for entry in self._table.values() if entry.stage]
+        gone = [entry for entry in self._table.values() if entry.message]
         failure = ConnectionLost(f"the connection was lost while the call was on its way: {error}")
         failure.__cause__ = error
         self._fail(gone, failure)
@@ -383,16 +359,19 @@ class Link:
 
     def _fail(self, group: Sequence[Entry] | deque[Entry], error: RpcError) -> None:
         for entry in group:
-            self._table.pop(entry.id, None)
-            self._deadlines.discard(entry)
+            self._drop(entry)
             entry.fail(error)
 
-    def _expired(self, entry: Entry) -> None:
+    def _drop(self, entry: Entry) -> None:
         self._table.pop(entry.id, None)
+        entry.bucket.pop(entry.id, None)
+
+    def _expired(self, entry: Entry) -> None:
+        self._drop(entry)
         entry.fail(self._why_expired(entry))
 
     def _why_expired(self, entry: Entry) -> RpcError:
-        if entry.stage is Stage.QUEUED:
+        if not entry.message:
             if not self.connected:
                 cause = self._sessions.last_error
                 error: RpcError = NotConnected(
@@ -403,7 +382,7 @@ class Link:
             return DeadlineExceeded(
                 f"{entry.method}: not sent by the deadline", stage="publish", certainty=NOT_EXECUTED
             )
-        if entry.stage is Stage.SENT:
+        if entry.message in self._unconfirmed:
             return DeadlineExceeded(f"{entry.method}: the broker did not confirm it by the deadline", stage="publish")
         return DeadlineExceeded(f"{entry.method}: no answer by the deadline", stage="reply")
 
@@ -417,7 +396,7 @@ class Link:
         self._flush()
         self._deadlines.close()
         for entry in list(self._table.values()):
-            certainty = None if entry.stage else NOT_EXECUTED
+            certainty = None if entry.message else NOT_EXECUTED
             self._fail((entry,), ConnectionLost("the client was closed", certainty=certainty))
         self._queue.clear()
         await self._sessions.close()

@@ -2,7 +2,7 @@
 
 Each envelope exists twice: the sender's holds values, the receiver's holds `params` and `result` as raw bytes, which
 are decoded later into the types that the method or the caller declares. `meta` is ours and stands beside `params`;
-a speaker of plain JSON-RPC neither sends nor needs it.
+a speaker of plain JSON-RPC neither sends nor needs it. `gc=False`: they hold no cycles, and there are many of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e7)]
 """Numbers come from strangers: one beyond these would overflow where we calculate with it."""
 
 
-class Meta(msgspec.Struct, omit_defaults=True):
+class Meta(msgspec.Struct, omit_defaults=True, gc=False):
     """What JSON-RPC has no name for, in a request."""
 
     key: Key | None = None
@@ -41,7 +41,7 @@ class Meta(msgspec.Struct, omit_defaults=True):
     tags: dict[str, str] | None = None
 
 
-class Request(msgspec.Struct, tag_field="jsonrpc", tag="2.0", omit_defaults=True):
+class Request(msgspec.Struct, tag_field="jsonrpc", tag="2.0", omit_defaults=True, gc=False):
     """A call as the client sends it."""
 
     method: str
@@ -50,7 +50,7 @@ class Request(msgspec.Struct, tag_field="jsonrpc", tag="2.0", omit_defaults=True
     meta: Meta | None = None
 
 
-class Incoming(msgspec.Struct, tag_field="jsonrpc", tag="2.0"):
+class Incoming(msgspec.Struct, tag_field="jsonrpc", tag="2.0", gc=False):
     """A call as the server reads it. No id: a notification."""
 
     method: str
@@ -59,7 +59,7 @@ class Incoming(msgspec.Struct, tag_field="jsonrpc", tag="2.0"):
     meta: Meta | None = None
 
 
-class ReplyMeta(msgspec.Struct, omit_defaults=True):
+class ReplyMeta(msgspec.Struct, omit_defaults=True, gc=False):
     """What JSON-RPC has no name for, in a reply."""
 
     t: Instant = 0
@@ -88,7 +88,7 @@ class ErrorBody(msgspec.Struct, omit_defaults=True):
     data: ErrorData | None = None
 
 
-class Result(msgspec.Struct, tag_field="jsonrpc", tag="2.0"):
+class Result(msgspec.Struct, tag_field="jsonrpc", tag="2.0", gc=False):
     """A successful reply, as the server sends it."""
 
     result: Any
@@ -96,7 +96,7 @@ class Result(msgspec.Struct, tag_field="jsonrpc", tag="2.0"):
     meta: ReplyMeta | UnsetType = UNSET
 
 
-class Failure(msgspec.Struct, tag_field="jsonrpc", tag="2.0"):
+class Failure(msgspec.Struct, tag_field="jsonrpc", tag="2.0", gc=False):
     """A failed reply, as the server sends it."""
 
     error: ErrorBody
@@ -112,7 +112,7 @@ class ForeignError(msgspec.Struct):
     data: Raw = Raw()
 
 
-class Answer(msgspec.Struct, tag_field="jsonrpc", tag="2.0"):
+class Answer(msgspec.Struct, tag_field="jsonrpc", tag="2.0", gc=False):
     """A reply, as the client reads it."""
 
     id: Id = None

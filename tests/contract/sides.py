@@ -9,7 +9,7 @@ from typing import Any
 import pika
 
 from resilient_rpc.transport.amqp import AmqpTransport
-from resilient_rpc.transport.amqp.topology import DEAD_LETTER, EXPIRED_ARGUMENTS
+from resilient_rpc.transport.topology import DEAD_LETTER, EXPIRED_ARGUMENTS
 from resilient_rpc.transport.base import Delivery, QueueSpec, Transport
 from resilient_rpc.transport.memory import Bus, MemoryTransport
 from resilient_rpc.transport.properties import decode_headers

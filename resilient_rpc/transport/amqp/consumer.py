@@ -7,8 +7,8 @@ from typing import Any
 
 from resilient_rpc.errors import ConfigurationError, ConnectionLost, NotConnected
 from resilient_rpc.transport.amqp.session import Session
-from resilient_rpc.transport.amqp.topology import Binding, Exchange, Step, topology
 from resilient_rpc.transport.base import ConsumerEvents, Delivery, QueueSpec
+from resilient_rpc.transport.topology import Binding, Exchange, Step, topology
 
 
 class AmqpConsumer(Session):

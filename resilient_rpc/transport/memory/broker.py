@@ -21,7 +21,7 @@ from resilient_rpc.transport.memory.settings import Settings
 from resilient_rpc.transport.memory.turn import Turn
 
 if TYPE_CHECKING:
-    from resilient_rpc.transport.amqp.topology import Binding
+    from resilient_rpc.transport.topology import Binding
 
 MAX_MESSAGE = 16 << 20
 
@@ -124,7 +124,7 @@ class Broker:
     def declare(self, spec: QueueSpec) -> Queue:
         """The queue and what belongs to it."""
         # Here, because it brings pika along, which a client on memory:// would load for nothing.
-        from resilient_rpc.transport.amqp.topology import Binding, Exchange, topology  # noqa: PLC0415
+        from resilient_rpc.transport.topology import Binding, Exchange, topology  # noqa: PLC0415
 
         for step in topology(spec):
             if isinstance(step, Binding):

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_rpc.errors import ConfigurationError
-from resilient_rpc.transport.amqp.topology import (
+from resilient_rpc.transport.base import QueueSpec
+from resilient_rpc.transport.topology import (
     DEAD_EXCHANGE,
     Binding,
     Exchange,
@@ -14,7 +15,6 @@ from resilient_rpc.transport.amqp.topology import (
     expired_queue,
     topology,
 )
-from resilient_rpc.transport.base import QueueSpec
 
 LEGAL = {  # what RabbitMQ 4.3 takes in a declaration of a classic queue
     "x-dead-letter-exchange": str,

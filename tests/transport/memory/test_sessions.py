@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resilient_rpc.transport.amqp.topology import DEAD_LETTER, EXPIRED_ARGUMENTS
+from resilient_rpc.transport.topology import DEAD_LETTER, EXPIRED_ARGUMENTS
 from resilient_rpc.transport.base import QueueSpec
 from resilient_rpc.transport.memory import Bus, MemoryTransport
 from resilient_rpc.transport.memory.consumer import MemoryConsumer
