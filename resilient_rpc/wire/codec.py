@@ -67,7 +67,7 @@ class JsonCodec:
         """See `Codec`."""
         try:
             return self._encode(value)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        except Exception as error:  # an attribute of a user's object may raise anything
             raise UnsupportedContent(f"cannot be encoded as JSON: {error}") from error
 
     def join(self, items: Sequence[bytes]) -> bytes:
@@ -99,7 +99,7 @@ class MsgpackCodec:
         """See `Codec`."""
         try:
             return self._encode(value)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        except Exception as error:
             raise UnsupportedContent(f"cannot be encoded as MessagePack: {error}") from error
 
     def join(self, items: Sequence[bytes]) -> bytes:

@@ -6,6 +6,7 @@ becomes the class of its code, or `RemoteError`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ from resilient_rpc.errors import (
 from resilient_rpc.wire.codec import Codec
 from resilient_rpc.wire.envelope import ErrorBody, ErrorData, ForeignError
 
+log = logging.getLogger(__name__)
 MAX_MESSAGE = 2_000
 """Characters of an error message that cross the wire."""
 _EXECUTED_TO_WIRE: Mapping[Certainty, bool | None] = {NOT_EXECUTED: False, EXECUTED: True, UNKNOWN: None}
@@ -38,6 +40,7 @@ def describe_fault(error: BaseException) -> ErrorBody:
     A library error keeps its code; anything else that a handler raised is an application error under the name of its
     class, with its text and without a traceback, because handlers' tracebacks are nobody else's business.
     """
+    message = _text_of(error)
     if isinstance(error, RpcError):
         data = ErrorData(
             type=(error.type or None) if isinstance(error, RemoteError) else None,
@@ -45,9 +48,17 @@ def describe_fault(error: BaseException) -> ErrorBody:
             retry_after=error.retry_after,
             executed=_EXECUTED_TO_WIRE[error.certainty],
         )
-        return ErrorBody(code_of(error), str(error)[:MAX_MESSAGE], data)
-    name = type(error).__name__
-    return ErrorBody(ApplicationError.code, str(error)[:MAX_MESSAGE], ErrorData(type=name, executed=True))
+        return ErrorBody(code_of(error), message, data)
+    return ErrorBody(ApplicationError.code, message, ErrorData(type=type(error).__name__, executed=True))
+
+
+def _text_of(error: BaseException) -> str:
+    """The error's own text, as far as it has one that can be encoded: its class is a user's, and may do anything."""
+    try:
+        text = str(error)[:MAX_MESSAGE]
+    except BaseException:
+        return type(error).__name__
+    return text.encode("utf-8", "replace").decode()
 
 
 def rebuild_fault(
@@ -57,19 +68,24 @@ def rebuild_fault(
     data = _read_data(codec, fault) if ours else ErrorData(details=_anything(codec, fault))
     certainty = _certainty(fault.code, data, ours=ours)
     message = fault.message[:MAX_MESSAGE]
-    known = registry.get(data.type or "")
     row = CODES.get(fault.code)
-    kind: type[RpcError] = known or (row.error if row and (ours or fault.code in _NEVER_STARTED) else RemoteError)
-    if issubclass(kind, RemoteError):
-        return kind(
-            message,
-            code=fault.code,
-            type=data.type or (row.name if row else ""),
-            details=data.details,
-            certainty=certainty,
-            retry_after=data.retry_after,
-        )
-    return kind(message, certainty=certainty, retry_after=data.retry_after)
+    kind: type[RpcError] = row.error if row and (ours or fault.code in _NEVER_STARTED) else RemoteError
+    known = registry.get(data.type or "")
+    if known is None and not issubclass(kind, RemoteError):
+        return kind(message, certainty=certainty, retry_after=data.retry_after)
+    said: dict[str, Any] = {
+        "code": fault.code,
+        "type": data.type or (row.name if row else ""),
+        "details": data.details,
+        "certainty": certainty,
+        "retry_after": data.retry_after,
+    }
+    if known is not None:
+        try:
+            return known(message, **said)
+        except Exception:  # it is a user's class, with a signature of its own: what happened counts for more
+            log.exception("%s cannot be made of an error reply; it must take what RemoteError takes", known.__name__)
+    return (kind if issubclass(kind, RemoteError) else RemoteError)(message, **said)
 
 
 def _read_data(codec: Codec, fault: ForeignError) -> ErrorData:

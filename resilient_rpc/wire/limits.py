@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 from resilient_rpc.errors import ConfigurationError, TooLarge
 
 MIB = 1024 * 1024
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# Possessive, and a string may end with the text: what is tried once is never tried again, whatever stands there.
+_BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
