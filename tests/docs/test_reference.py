@@ -1,0 +1,199 @@
+"""Pages that list what the code has: compared with the code."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from resilient_rpc import AsyncClient, Batching, Client, Limits, RpcError, Server, errors
+from resilient_rpc.caller import default_policies
+from resilient_rpc.cli.fail import FAILED, NOBODY_KNOWS, NOT_EXECUTED, USAGE
+from resilient_rpc.client import How
+from resilient_rpc.errors import CODES
+from resilient_rpc.policies import AttemptTimeout, Deadline
+from resilient_rpc.transport.memory.publisher import MemoryPublisher
+from resilient_rpc.transport.properties import decode_headers, decode_properties
+from resilient_rpc.transport.urls import AmqpUrl
+from tests.docs.blocks import DOCS, blocks_of, rows_of
+
+CONFIGURATION = DOCS / "configuration.md"
+ERRORS = DOCS / "errors.md"
+WIRE = DOCS / "how-a-call-travels.md"
+REQUIRED = "required"
+
+
+def _yes(value: object) -> str:
+    return "yes" if value else "no"
+
+
+def _default(value: object) -> str:
+    if value is inspect.Parameter.empty:
+        return REQUIRED
+    if isinstance(value, str):
+        return f'"{value}"'
+    if dataclasses.is_dataclass(value):
+        return f"{type(value).__name__}()"
+    return repr(value).replace("'", '"')
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, str]:
+    parameters = inspect.signature(function).parameters.values()
+    plain = [p for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in {"self", "function"}]
+    return {p.name: _default(p.default) for p in plain}
+
+
+def _documented(heading: str) -> dict[str, str]:
+    return {row[0]: row[1] for row in rows_of(CONFIGURATION, heading)}
+
+
+# -- configuration.md
+
+
+def test_every_setting_of_the_clients_is_documented_with_its_default() -> None:
+    shared = _parameters(inspect.getattr_static(AsyncClient.__mro__[1], "__init__"))
+    assert _documented("Client") == shared | _parameters(Client.__init__)
+    assert _parameters(AsyncClient.__init__) == {"url": REQUIRED}
+
+
+def test_the_chain_of_a_client_that_names_none_is_empty_as_the_pages_say() -> None:
+    assert default_policies() == []
+
+
+def test_every_keyword_of_a_call_is_documented() -> None:
+    assert list(_documented("A call")) == list(How.__annotations__)
+
+
+def test_the_defaults_of_map_are_documented() -> None:
+    text = CONFIGURATION.read_text(encoding="utf-8")
+    for face in (Client, AsyncClient):
+        found = _parameters(face.map)
+        assert f"`window` (default {found['window']})" in text
+        assert f"`return_errors` (default {found['return_errors']})" in text
+
+
+def test_every_setting_of_a_server_is_documented_with_its_default() -> None:
+    method = _parameters(Server.method)
+    assert {**_parameters(Server.__init__), **method} == _documented("Server") | method
+    rows = [row for row in rows_of(CONFIGURATION, "Server") if row[0] in method]
+    assert ["name", "None"] in [row[:2] for row in rows]
+    assert ["safety", "None"] in [row[:2] for row in rows]
+    assert ["timeout", "None"] in [row[:2] for row in rows]
+
+
+@pytest.mark.parametrize("kind", [Batching, Limits])
+def test_every_field_is_documented_with_its_default(kind: type[Any]) -> None:
+    assert _documented(kind.__name__) == _parameters(kind)
+
+
+def test_every_policy_is_documented_with_its_settings() -> None:
+    expected = {
+        f"{kind.__name__}.{name}": default
+        for kind in (Deadline, AttemptTimeout)
+        for name, default in _parameters(kind).items()
+    }
+    assert _documented("Policies") == expected
+
+
+def test_every_option_of_a_url_is_documented_with_its_default() -> None:
+    outside_of_the_query = {"hosts", "user", "password", "vhost", "tls"}
+    options = {name: text for name, text in _parameters(AmqpUrl).items() if name not in outside_of_the_query}
+    assert _documented("URLs") == options
+
+
+# -- errors.md
+
+
+def test_the_tree_is_that_of_the_module() -> None:
+    (tree,) = [block.body for block in blocks_of(ERRORS, "text") if block.title == "resilient_rpc.errors"]
+    _, _, drawn = (errors.__doc__ or "").partition("::\n\n")
+    assert tree.strip() == textwrap.dedent(drawn.partition("\n\n")[0]).strip()
+
+
+def test_the_table_of_codes_is_that_of_the_module() -> None:
+    expected = [
+        [str(code), row.name, kind.__name__, str(kind.certainty), _yes(kind.retryable), _yes(kind.counted)]
+        for code, row in CODES.items()
+        for kind in [row.error]
+    ]
+    assert rows_of(ERRORS, "Codes on the wire") == expected
+
+
+def test_the_table_of_local_errors_says_what_the_classes_say() -> None:
+    on_the_wire = {row.error for row in CODES.values()}
+    for name, _, certainty, retryable in rows_of(ERRORS, "Errors that never crossed the wire"):
+        kind: type[RpcError] = getattr(errors, name)
+        assert kind not in on_the_wire
+        assert (certainty, retryable) == (str(kind.certainty), _yes(kind.retryable)), name
+
+
+# -- how-a-call-travels.md
+
+CHANGING = {"at": 0, "t": 0, "ttl": 0}
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_masked(item) for item in value]
+    if isinstance(value, dict):
+        return {name: CHANGING.get(name, _masked(inner)) for name, inner in value.items() if name != "id"}
+    return value
+
+
+def _messages(monkeypatch: pytest.MonkeyPatch, service: str) -> list[tuple[Any, dict[str, Any]]]:
+    """What the calls of the page put on the wire."""
+    seen: list[tuple[Any, dict[str, Any]]] = []
+    publish = MemoryPublisher.publish
+
+    def tapped(self: MemoryPublisher, target: str, body: bytes, properties: bytes, *, mandatory: bool) -> int:
+        seen.append((msgspec.json.decode(body), decode_properties(properties)))
+        return publish(self, target, body, properties, mandatory=mandatory)
+
+    monkeypatch.setattr(MemoryPublisher, "publish", tapped)
+    server = Server(f"memory://{service}", service="orders", name="orders-1")
+
+    @server.method
+    def price(sku: str, qty: int = 1) -> float:
+        return 9.5 * qty
+
+    server.start()
+    try:
+        with Client(f"memory://{service}") as client:
+            client.call("orders.price", {"sku": "A1", "qty": 2})
+            client.call("orders.price", {"sku": "A1", "qty": 2}, timeout=5, safety="read_only", tags={"tenant": "acme"})
+            client.map("orders.price", [["A1", 1], ["A1", 2], ["A1", 3]])
+            client.map("orders.price", [{"sku": "A1", "qty": "two"}], return_errors=True)
+    finally:
+        server.stop()
+    return seen
+
+
+def test_the_messages_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch, service: str) -> None:
+    examples = {block.title: _masked(msgspec.json.decode(block.body)) for block in blocks_of(WIRE, "json")}
+    assert set(examples) == {"request", "reply", "request with meta", "batch", "error"}
+    sent = [_masked(body) for body, _ in _messages(monkeypatch, service)]
+    for title, example in examples.items():
+        assert example in sent, f"{title}: {sent}"
+
+
+def test_the_properties_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch, service: str) -> None:
+    documented = {row[0]: row[1] for row in rows_of(WIRE, "On the wire")}
+    requests = [found for _, found in _messages(monkeypatch, service) if found["type"] != "rpc.reply"]
+    assert {found["type"] for found in requests} == {"rpc.call", "rpc.batch"}
+    for found in requests:
+        assert set(found) == set(documented)
+        assert all(name in documented["headers"] for name in decode_headers(found["headers"]))
+
+
+# -- cli.md
+
+
+def test_the_exit_codes_are_those_of_the_command() -> None:
+    assert [row[0] for row in rows_of(DOCS / "cli.md", "call")] == [
+        str(code) for code in (0, FAILED, USAGE, NOT_EXECUTED, NOBODY_KNOWS)
+    ]
