@@ -91,7 +91,7 @@ class Stream(asyncio.BufferedProtocol):
         try:
             at = self._consume(end)
         except Exception as error:  # of pika's decoder, or of a callback below it
-            self._fail(error)
+            self.fail(error)
             return
         finally:
             self._reading = False
@@ -173,7 +173,7 @@ class Stream(asyncio.BufferedProtocol):
             if idle < silence:
                 self._watchdog = self._loop.call_later(silence - idle, look)
             elif again:
-                self._fail(TimeoutError(f"nothing received for {idle:.1f} s"))
+                self.fail(TimeoutError(f"nothing received for {idle:.1f} s"))
             else:  # if it was this loop that stood still, let it read first
                 self._watchdog = self._loop.call_later(LAST_LOOK, look, True)
 
@@ -249,7 +249,8 @@ class Stream(asyncio.BufferedProtocol):
             self._out.clear()
             self._transport.write(data)
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """End it at once, for a reason: without one pika asserts that it has one of its own."""
         self._error = self._error or error
         self.closed = True
         self._transport.abort()

@@ -1,0 +1,326 @@
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import pika
+import pytest
+
+from resilient_rpc.errors import ConfigurationError, ConnectionLost, MalformedMessage, NotConnected, TooLarge
+from resilient_rpc.transport.properties import decode_headers, encode_properties
+from tests.broker.amqp import PLAIN, TIMEOUT, consuming, publishing, run, spec, transport
+from tests.contract.recorder import Recorder, Worker
+from tests.servers.ports import free_port
+from tests.servers.proxy import Proxy
+
+LANES = pytest.mark.parametrize("lane", [True, False], ids=["fast", "pika"])
+HOST = "127.0.0.1"
+
+
+def headers(kind: bytes, payload: bytes) -> bytes:
+    data = b"\x04bomb" + kind + payload
+    return b"\x20\x00" + struct.pack(">I", len(data)) + data
+
+
+def nested(kind: bytes, depth: int) -> bytes:
+    data = b""
+    for _ in range(depth):
+        data = (b"\x01k" if kind == b"F" else b"") + kind + struct.pack(">I", len(data)) + data
+    return headers(kind, struct.pack(">I", len(data)) + data)
+
+
+# Numbers that are infinite are not here: RabbitMQ itself does not read them, and ends their publisher.
+BOMBS = {
+    "timestamp in milliseconds": headers(b"T", struct.pack(">Q", 1_700_000_000_000)),
+    "timestamp of all bits": headers(b"T", b"\xff" * 8),
+    "1,100 arrays": nested(b"A", 1_100),
+    "1,100 tables": nested(b"F", 1_100),
+    "20,000 arrays": nested(b"A", 20_000),
+}
+
+
+@LANES
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_hostile_header_is_a_message_like_any_other(amqp_url: str, service: str, lane: bool, bomb: str) -> None:
+    async def scenario() -> None:
+        over, queue = transport(amqp_url, lane=lane), spec(service)
+        async with publishing(over) as (publisher, _), consuming(over, queue) as (consumer, got):
+            publisher.publish(queue.name, b"bomb", BOMBS[bomb], mandatory=True)
+            publisher.publish(queue.name, b"good", PLAIN, mandatory=True)
+            first, second = await got.received(2)
+            assert (first.body, second.body) == (b"bomb", b"good")
+            if lane and "timestamp" not in bomb:
+                with pytest.raises(MalformedMessage):
+                    decode_headers(first.properties["headers"])
+            else:
+                assert len(decode_headers(first.properties["headers"])) <= 1
+            consumer.nack(first.tag, requeue=True)
+            again = (await got.received(3))[2]
+            assert (again.body, again.redelivered) == (b"bomb", True)
+            consumer.ack(again.tag)
+            consumer.ack(second.tag)
+            assert got.errors == []
+
+    run(scenario)
+
+
+def test_headers_that_would_end_the_connection_are_not_sent(amqp_url: str, service: str) -> None:
+    async def scenario() -> None:
+        over, queue = transport(amqp_url), spec(service)
+        async with consuming(over, queue, acks=True) as (_, got), publishing(over) as (publisher, sent):
+            large = b"\x20\x00" + struct.pack(">I", 200_000) + bytes(200_000)
+            with pytest.raises(TooLarge):
+                publisher.publish(queue.name, b"", large, mandatory=True)
+            tag = publisher.publish(queue.name, b"next", PLAIN, mandatory=True)
+            assert (tag, await sent.confirmation(tag), (await got.received(1))[0].body) == (1, True, b"next")
+
+    run(scenario)
+
+
+@LANES
+def test_bodies_of_many_frames(amqp_url: str, service: str, lane: bool) -> None:
+    bodies = [bytes([n]) * size for n, size in enumerate((131_064, 131_065, 5_000_000, 0, 1))]
+
+    async def scenario() -> None:
+        over, queue = transport(amqp_url, lane=lane), spec(service)
+        async with publishing(over, replies=True) as (publisher, replies), consuming(over, queue) as (consumer, got):
+            for body in bodies:
+                publisher.publish(queue.name, body, encode_properties(reply_to=publisher.reply_to), mandatory=True)
+            for request in await got.received(len(bodies)):
+                publisher.publish(request.properties["reply_to"], request.body, PLAIN, mandatory=False)
+                consumer.ack(request.tag)
+            await replies.received(len(bodies))
+            assert got.bodies == replies.bodies == bodies
+
+    run(scenario)
+
+
+def test_wrong_credentials_are_a_configuration_error_that_shows_none(
+    amqp_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    secret = "s3cr3t-w0rd"
+    url = amqp_url.replace("guest:guest@", f"nobody:{secret}@")
+
+    async def scenario() -> None:
+        with pytest.raises(ConfigurationError, match="403 ACCESS_REFUSED") as caught:
+            await transport(url).publisher(Recorder(), replies=False, timeout=TIMEOUT)
+        error: BaseException | None = caught.value
+        while error is not None:
+            assert secret not in f"{error!r} {error}"
+            error = error.__cause__ or error.__context__
+
+    run(scenario)
+    assert secret not in caplog.text
+    assert secret not in repr(transport(url))
+
+
+def test_a_vhost_that_does_not_exist(amqp_url: str) -> None:
+    async def scenario() -> None:
+        with pytest.raises(ConfigurationError, match=r"530.*nowhere"):
+            await transport(amqp_url, vhost="nowhere").publisher(Recorder(), replies=True, timeout=TIMEOUT)
+
+    run(scenario)
+
+
+def test_a_queue_with_other_arguments_names_both_values(amqp_url: str, service: str) -> None:
+    async def scenario() -> None:
+        over = transport(amqp_url)
+        async with consuming(over, spec(service, **{"x-max-length": 7})):
+            other = spec(service, **{"x-max-length": 8})
+            with pytest.raises(ConfigurationError, match=r"x-max-length.*'8'.*'7'"):
+                await over.consumer(Worker(acks=False), other, prefetch=1, timeout=TIMEOUT)
+
+    run(scenario)
+
+
+@LANES
+def test_a_queue_that_is_deleted_ends_its_consumer(amqp_url: str, service: str, lane: bool) -> None:
+    async def scenario() -> None:
+        over, queue = transport(amqp_url, lane=lane), spec(service)
+        async with consuming(over, queue) as (consumer, got):
+            await asyncio.to_thread(delete, amqp_url, queue.name)
+            error = await got.loss()
+            assert type(error) is ConnectionLost
+            assert queue.name in str(error)
+            consumer.ack(1)
+            await consumer.cancel()
+            async with consuming(over, queue):
+                assert got.errors == [error]
+
+    run(scenario)
+
+
+def delete(url: str, queue: str) -> None:
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        connection.channel().queue_delete(queue)
+
+
+@LANES
+def test_a_channel_that_the_broker_closes_ends_the_session(amqp_url: str, service: str, lane: bool) -> None:
+    async def scenario() -> None:
+        over, queue = transport(amqp_url, lane=lane), spec(service)
+        async with consuming(over, queue) as (consumer, got):
+            consumer.ack(77)
+            error = await got.loss()
+            assert type(error) is ConnectionLost
+            assert "406 PRECONDITION_FAILED - unknown delivery tag 77" in str(error)
+        assert got.errors == [error]
+
+        async with publishing(over) as (publisher, sent):
+            publisher.publish("q", b"", encode_properties(user_id="somebody else"), mandatory=True)
+            refused = await sent.loss()
+            assert type(refused) is ConfigurationError
+            assert "somebody else" in str(refused)
+            with pytest.raises(ConnectionError):
+                publisher.publish("q", b"", PLAIN, mandatory=True)
+            with pytest.raises(ConfigurationError):
+                await publisher.consumers("q")
+
+    run(scenario)
+
+
+def with_hosts(url: str, *ports: int) -> str:
+    port = url.rstrip("/").rpartition(":")[2]
+    return url.replace(f"{HOST}:{port}", ",".join(f"{HOST}:{p}" for p in (*ports, int(port))))
+
+
+def test_a_host_that_is_down_is_passed_over(amqp_url: str) -> None:
+    async def scenario() -> None:
+        over = transport(with_hosts(amqp_url, free_port(), free_port()))
+        for _ in range(3):  # each time another one is the first
+            async with publishing(over, replies=True) as (publisher, _):
+                assert await publisher.consumers("nobody") is None
+
+    run(scenario)
+
+
+def test_a_host_that_does_not_answer_takes_its_share_of_the_time_only(
+    amqp_url: str, proxy: Callable[[str], Proxy]
+) -> None:
+    frozen = proxy(amqp_url)
+    frozen.freeze()
+
+    async def scenario() -> None:
+        over = transport(with_hosts(amqp_url, frozen.port))
+        for _ in range(2):
+            session = await over.publisher(Recorder(), replies=True, timeout=2.0)
+            await session.close()
+
+    run(scenario, proxied=True)
+    assert frozen.accepted in {1, 2}
+
+
+def test_when_no_host_answers_the_error_names_them_all() -> None:
+    ports = free_port(), free_port()
+    hosts = ",".join(f"{HOST}:{port}" for port in ports)
+
+    async def scenario() -> None:
+        with pytest.raises(NotConnected) as caught:
+            await transport(f"amqp://{hosts}/").publisher(Recorder(), replies=True, timeout=TIMEOUT)
+        for port in ports:
+            assert f"{HOST}:{port}" in str(caught.value)
+        with pytest.raises(NotConnected, match="Errno 111"):
+            await transport(f"amqp://{HOST}:{ports[0]}/").publisher(Recorder(), replies=True, timeout=TIMEOUT)
+
+    run(scenario)
+
+
+def test_a_name_that_does_not_exist() -> None:
+    async def scenario() -> None:
+        over = transport("amqp://u:p@nowhere.invalid/")
+        with pytest.raises((NotConnected, TimeoutError), match=r"nowhere\.invalid"):
+            await over.publisher(Recorder(), replies=True, timeout=TIMEOUT)
+
+    run(scenario)
+
+
+def test_a_port_where_somebody_else_lives() -> None:
+    with socket.create_server((HOST, 0)) as listener:
+
+        def serve() -> None:
+            peer, _ = listener.accept()
+            with peer:
+                peer.recv(8)
+                peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        async def scenario() -> None:
+            serving = asyncio.get_running_loop().run_in_executor(None, serve)
+            over = transport(f"amqp://{HOST}:{listener.getsockname()[1]}/")
+            with pytest.raises(NotConnected):
+                await over.publisher(Recorder(), replies=True, timeout=TIMEOUT)
+            await serving
+
+        run(scenario)
+
+
+@LANES
+def test_cancelled_deliveries_go_back_and_acks_still_work(amqp_url: str, service: str, lane: bool) -> None:
+    async def scenario() -> None:
+        over, queue = transport(amqp_url, lane=lane), spec(service)
+        async with publishing(over) as (publisher, _):
+            async with consuming(over, queue, prefetch=1) as (consumer, got):
+                for n in range(20):
+                    publisher.publish(queue.name, b"%d" % n, PLAIN, mandatory=True)
+                (first,) = await got.received(1)
+                await asyncio.gather(consumer.cancel(), consumer.cancel())
+                consumer.ack(first.tag)
+                assert len(got.deliveries) == 1
+            async with consuming(over, queue, prefetch=0) as (_, rest):
+                assert sorted(int(d.body) for d in await rest.received(19)) == list(range(1, 20))
+
+    run(scenario)
+
+
+def test_an_open_that_is_cancelled_leaves_nothing(amqp_url: str, service: str) -> None:
+    async def scenario() -> None:
+        over, queue = transport(amqp_url), spec(service)
+
+        async def attempt(steps: int) -> bool:
+            task = asyncio.create_task(over.consumer(Worker(acks=True), queue, prefetch=1, timeout=TIMEOUT))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            finished = task.done()
+            task.cancel()
+            (outcome,) = await asyncio.gather(task, return_exceptions=True)
+            if not isinstance(outcome, BaseException):
+                await outcome.close()
+            return finished
+
+        steps = 1
+        while not await attempt(steps):
+            steps += 1 + steps // 8
+        async with publishing(over) as (publisher, _), asyncio.timeout(TIMEOUT):
+            while await publisher.consumers(queue.name):
+                pass
+
+    run(scenario)
+
+
+def test_prefetch_has_a_range(amqp_url: str, service: str) -> None:
+    async def scenario() -> None:
+        for prefetch in (-1, 65_536):
+            with pytest.raises(ConfigurationError, match=str(prefetch)):
+                await transport(amqp_url).consumer(Worker(acks=True), spec(service), prefetch=prefetch, timeout=TIMEOUT)
+
+    run(scenario)
+
+
+def test_owners_that_raise_are_contained(amqp_url: str, service: str, caplog: pytest.LogCaptureFixture) -> None:
+    class Tripping(Recorder):
+        def _note(self, kind: str, value: Any) -> None:
+            super()._note(kind, value)
+            raise LookupError(kind)
+
+    async def scenario() -> None:
+        events = Tripping()
+        session = await transport(amqp_url).publisher(events, replies=True, timeout=TIMEOUT)
+        session.publish(f"{service}.nobody", b"", PLAIN, mandatory=True)
+        await events.until(lambda: "confirmed" in events.kinds)
+        session.publish("q", b"", encode_properties(user_id="somebody else"), mandatory=True)
+        await events.loss()
+        await session.close()
+
+    run(scenario)
+    assert sum("failed to take" in record.message for record in caplog.records) == 3
