@@ -22,7 +22,6 @@ class Context:
 
     def __init__(
         self,
-        *,
         method: str,
         deadline: float,
         safety: Safety,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import typing
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from resilient_rpc.call import Safety
+from resilient_rpc.call import UNSAFE, Safety
 from resilient_rpc.errors import ConfigurationError, InvalidParams, MethodNotFound
 from resilient_rpc.wire.codec import Codec, Decoder
 
@@ -58,7 +59,7 @@ class Method:
 
     def safety_for(self, hint: Safety | None) -> Safety:
         """The safety class of a call to it."""
-        return self.safety or hint or Safety.UNSAFE
+        return self.safety or hint or UNSAFE
 
 
 class Binder:
@@ -73,28 +74,30 @@ class Binder:
         self.context_name: str | None = None
         plain: list[inspect.Parameter] = []
         self._open = False
-        self._context_at = 0
+        self._context_at: int | None = None
         for parameter in signature.parameters.values():
             annotation = hints.get(parameter.name, Any)
-            if annotation is context_type:
+            if _mentions(annotation, context_type):
                 self.context_name = parameter.name
-                self._context_at = len(plain)
+                if parameter.kind is not _KINDS.KEYWORD_ONLY:
+                    self._context_at = len(plain)
             elif parameter.kind in (_KINDS.VAR_POSITIONAL, _KINDS.VAR_KEYWORD):
                 self._open = True
             else:
                 plain.append(parameter)
-        self._signature = signature
+        others = [p for p in signature.parameters.values() if p.name != self.context_name]
+        self._signature = signature.replace(parameters=others)
         self._types = {p.name: hints.get(p.name, Any) for p in plain}
         named = [p for p in plain if p.kind is not _KINDS.POSITIONAL_ONLY]
         placed = [p for p in plain if p.kind is not _KINDS.KEYWORD_ONLY]
         self._names = tuple(p.name for p in named)
         self._leading = placed
         self._complete = all(p.default is _KINDS.empty for p in plain)
+        self._in_order = self._complete and placed == named == plain
         self._by_name = self._struct("ByName", named, array_like=False)
         self._by_position = self._struct("ByPosition", placed, array_like=True)
         self._positional_only = len(named) < len(plain)
-        self._decoders: dict[tuple[str, bool], Decoder] = {}
-        self._empty = not plain
+        self._decoders: dict[str, tuple[Decoder, Decoder]] = {}
 
     def _struct(self, kind: str, parameters: list[inspect.Parameter], *, array_like: bool) -> Any:
         fields: list[Any] = []
@@ -114,33 +117,41 @@ class Binder:
             ) from error
 
     def prepare(self, codec: Codec) -> None:
-        """Make the decoders now, so that an annotation that cannot be decoded is found when it is registered."""
-        self._decoder(codec, by_position=False)
-        self._decoder(codec, by_position=True)
+        """Make the decoders, so that an annotation that cannot be decoded is found when it is registered."""
+        self._decoders[codec.content_type] = codec.decoder(self._by_name), codec.decoder(self._by_position)
 
     def bind(self, codec: Codec, params: bytes | msgspec.Raw) -> Arguments:
         """Positional and keyword arguments for the function. Raises `InvalidParams`, naming the path of the bad one."""
-        data = bytes(params) or codec.encode({})
-        by_position = _is_array(codec, data)
         if self._open:
-            return self._bind_open(codec, data, by_position=by_position)
+            return self._bind_open(codec, bytes(params) or codec.encode({}))
+        by_name, by_position = self._decoders[codec.content_type]
         try:
-            found = self._decoder(codec, by_position=by_position).decode(data)
+            values = msgspec.structs.astuple(by_name.decode(params if len(params) else codec.encode({})))
         except msgspec.ValidationError as error:
+            if _is_array(codec, bytes(params)):
+                return self._bind_array(by_position, params), {}
             raise InvalidParams(f"the arguments do not fit: {error}") from None
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise InvalidParams(f"the arguments cannot be decoded: {error}") from None
-        values = msgspec.structs.astuple(found)
-        if by_position:
-            return self._placed(values), {}
-        if self._positional_only and self._missing_leading():
-            raise InvalidParams(f"{self._missing_leading()!r} can only be given by position")
+        except Exception as error:  # a user's type may raise anything while it is made
+            raise InvalidParams(f"the arguments cannot be decoded: {error!r:.200}") from None
+        if self._in_order:
+            return values, {}
+        if self._positional_only and (missing := self._missing_leading()):
+            raise InvalidParams(f"{missing!r} can only be given by position")
         return (), self._named(values)
 
-    def insert_context(self, args: tuple[Any, ...], context: Any) -> tuple[Any, ...]:
-        """Put the context among positional arguments, where the signature has it."""
+    def _bind_array(self, decoder: Decoder, params: bytes | msgspec.Raw) -> tuple[Any, ...]:
+        try:
+            return self._placed(msgspec.structs.astuple(decoder.decode(params)))
+        except Exception as error:
+            raise InvalidParams(f"the arguments do not fit: {error}") from None
+
+    def give_context(self, arguments: Arguments, context: Any) -> Arguments:
+        """Put the context where the signature has it."""
+        args, kwargs = arguments
         at = self._context_at
-        return (*args[:at], context, *args[at:]) if at <= len(args) else args
+        if at is not None and at <= len(args):
+            return (*args[:at], context, *args[at:]), kwargs
+        return args, {**kwargs, self.context_name or "": context}
 
     def _placed(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         if self._complete:
@@ -159,33 +170,35 @@ class Binder:
                 return parameter.name
         return None
 
-    def _bind_open(self, codec: Codec, data: bytes, *, by_position: bool) -> Arguments:
+    def _bind_open(self, codec: Codec, data: bytes) -> Arguments:
         """A signature with *args or **kwargs: what it does not name arrives as the codec decodes it."""
+        by_position = _is_array(codec, data)
         try:
             found = codec.decoder(list[Any] if by_position else dict[str, Any]).decode(data)
             given, named = (tuple(found), {}) if by_position else ((), found)
-            context = {self.context_name: None} if self.context_name else {}
-            bound = self._signature.bind(*given, **named, **context)
-            for name, type_ in self._types.items():
-                if name in bound.arguments and type_ is not Any:
-                    bound.arguments[name] = msgspec.convert(bound.arguments[name], type_)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, TypeError) as error:
+            if self.context_name in named:
+                raise TypeError(f"got an unexpected argument {self.context_name!r}")
+            bound = self._signature.bind(*given, **named)
+        except Exception as error:
             raise InvalidParams(f"the arguments do not fit: {error}") from None
-        kwargs = bound.kwargs
-        if self.context_name:
-            kwargs.pop(self.context_name, None)
-        return bound.args, kwargs
+        for name, type_ in self._types.items():
+            if name in bound.arguments and type_ is not Any:
+                bound.arguments[name] = _converted(codec, name, bound.arguments[name], type_)
+        return bound.args, bound.kwargs
 
-    def _decoder(self, codec: Codec, *, by_position: bool) -> Decoder:
-        which = (codec.content_type, by_position)
-        found = self._decoders.get(which)
-        if found is None:
-            found = self._decoders[which] = codec.decoder(self._by_position if by_position else self._by_name)
-        return found
+
+def _converted(codec: Codec, name: str, value: Any, type_: Any) -> Any:
+    try:
+        return msgspec.convert(value, type_, str_keys=codec.content_type == "application/json")
+    except Exception as error:
+        said, _, path = str(error).partition(" - at `$")
+        raise InvalidParams(f"the arguments do not fit: {said} - at `$.{name}{path or '`'}") from None
 
 
 def _is_array(codec: Codec, data: bytes) -> bool:
     first = data[:1] if data[:1] not in b" \t\r\n" else data.lstrip()[:1]
+    if not first:
+        return False
     if codec.content_type == "application/json":
         return first == b"["
     return 0x90 <= first[0] <= 0x9F or first in (b"\xdc", b"\xdd")  # noqa: PLR2004 - MessagePack's array tags
@@ -194,12 +207,25 @@ def _is_array(codec: Codec, data: bytes) -> bool:
 def _inspect(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Any]]:
     try:
         signature = inspect.signature(function)
-        target = function if inspect.isroutine(function) else type(function).__call__
-        hints = typing.get_type_hints(target, include_extras=True)
+        hints = typing.get_type_hints(_annotated(function), include_extras=True)
     except (TypeError, ValueError, NameError) as error:
         raise ConfigurationError(f"the signature of {function!r} cannot be read: {error}") from error
     hints.pop("return", None)
     return signature, hints
+
+
+def _annotated(function: Callable[..., Any]) -> Any:
+    """What has the annotations."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if isinstance(function, type):
+        return function.__init__  # type: ignore[misc]
+    return function if inspect.isroutine(function) else type(function).__call__
+
+
+def _mentions(annotation: Any, type_: type[Any]) -> bool:
+    """Whether it is the type, or the type or nothing, with or without remarks (`Annotated`)."""
+    return annotation is type_ or any(_mentions(part, type_) for part in typing.get_args(annotation)[:2])
 
 
 class Methods:
@@ -214,10 +240,11 @@ class Methods:
     def add(self, method: Method) -> None:
         """Register; `ConfigurationError` if the name is taken."""
         check_name(method.name)
-        if method.name in self._methods:
-            raise ConfigurationError(f"method {method.name!r} is registered already")
-        self._methods[method.name] = method
-        self._methods[f"{self.service}.{method.name}"] = method
+        names = method.name, f"{self.service}.{method.name}"
+        for name in names:
+            if name in self._methods:
+                raise ConfigurationError(f"method {name!r} is registered already")
+        self._methods |= dict.fromkeys(names, method)
 
     def find(self, name: str) -> Method:
         """The method a message names, with or without the service. Raises `MethodNotFound`."""

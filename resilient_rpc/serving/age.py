@@ -25,11 +25,21 @@ class QueueAge:
         difference = arrived - sent
         if not math.isfinite(difference):
             return 0.0
-        current, last, since = self._least.get(address, (math.inf, math.inf, now))
-        if now - since > WINDOW:
-            current, last, since = math.inf, current if now - since <= 2 * WINDOW else math.inf, now
-        current = min(current, difference)
-        self._least[address] = (current, last, since)
+        known = self._least.get(address)
+        if known is None or now - known[2] > WINDOW:
+            known = self._turn(address, known, now)
+        current, last, since = known
+        if difference < current:
+            current = difference
+            self._least[address] = (current, last, since)
+        least = min(last, current)
+        return difference - least
+
+    def _turn(self, address: str, known: tuple[float, float, float] | None, now: float) -> tuple[float, float, float]:
+        """Begin a new window for the address; the one before it still counts."""
+        last = known[0] if known is not None and now - known[2] <= 2 * WINDOW else math.inf
+        fresh = self._least[address] = (math.inf, last, now)
+        self._least.move_to_end(address)
         if len(self._least) > ADDRESSES:
             self._least.popitem(last=False)
-        return max(difference - min(current, last), 0.0)
+        return fresh

@@ -181,7 +181,7 @@ class Serving:
         executor = self._executor
         meta: Any = UNSET
         if letter.ours:
-            micros = int(executor.service_time(job) * 1e6) or 1 if error is None and job.started else 0
+            micros = int(job.seconds * 1e6) or 1 if error is None else 0
             meta = ReplyMeta(micros, executor.room, server=self._name)
         self._outbox.answer(letter, self._encode(job, result, error, meta))
 

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextvars import Context as Variables
 from contextvars import copy_context
 from typing import Any
@@ -21,36 +21,37 @@ from resilient_rpc.transport.deadlines import Deadlines
 Done = Callable[[Job, Any, "BaseException | None"], None]
 
 
-class Stepped:
-    """Awaits a handler's coroutine in its own context variables, and counts how long it held the loop."""
+class Waiting:
+    """The rest of a handler that waits for something, in its own context variables; counts its time on the loop."""
 
-    __slots__ = ("_coroutine", "_job", "_suspended", "_variables")
+    __slots__ = ("_awaited", "_job", "_variables")
 
-    def __init__(
-        self, coroutine: Coroutine[Any, Any, Any], variables: Variables, job: Job, suspended: Callable[[Job], None]
-    ) -> None:
-        self._coroutine, self._variables, self._job, self._suspended = coroutine, variables, job, suspended
+    def __init__(self, awaited: Any, variables: Variables, job: Job) -> None:
+        self._awaited, self._variables, self._job = awaited, variables, job
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        coroutine, run, job, first = self._coroutine, self._variables.run, self._job, True
-        step: Callable[[Any], Any] = coroutine.send
-        argument: Any = None
+        job, run, awaited = self._job, self._variables.run, self._awaited
+        coroutine: Any = job.coroutine
         while True:
+            try:
+                argument = yield awaited
+                step = coroutine.send
+            except BaseException as error:  # cancelled, or what was awaited failed: the handler's affair
+                step, argument = coroutine.throw, error
             begin = time.perf_counter()
             try:
-                waiting = run(step, argument)
+                awaited = run(step, argument)
             except StopIteration as stop:
                 return stop.value
             finally:
                 job.busy += time.perf_counter() - begin
-            if first:
-                first = False
-                self._suspended(job)
-            try:
-                argument = yield waiting
-                step = coroutine.send
-            except BaseException as error:
-                step, argument = coroutine.throw, error
+
+
+def _first_step(job: Job) -> Any:
+    """Call a coroutine function and run it to where it waits for the first time: what it waits for."""
+    enter_context(job.context)
+    coroutine = job.coroutine = job.method.function(*job.args, **job.kwargs)
+    return coroutine.send(None)
 
 
 class Executor:
@@ -81,7 +82,8 @@ class Executor:
     @property
     def room(self) -> int:
         """Slots that are free for more."""
-        return max(self._slots - self._running - len(self._waiting), 0)
+        free = self._slots - self._running - len(self._waiting)
+        return max(0, free)
 
     @property
     def running(self) -> int:
@@ -146,39 +148,61 @@ class Executor:
 
     async def _work(self) -> None:
         while (job := self._take()) is not None:
-            suspended = await self._run(job)
-            if suspended:
+            waiting = self._begin(job)
+            if waiting is not None:
+                await self._wait(job, waiting)
                 self._pump()
                 return
         self._fresh = False
 
-    async def _run(self, job: Job) -> bool:
-        job.task = asyncio.current_task()
-        variables = copy_context()
-        variables.run(enter_context, job.context)
-        result, error = None, None
+    def _begin(self, job: Job) -> Waiting | None:
+        """Run it to its end, or to where it waits: then the rest of it."""
+        variables, result, error = copy_context(), None, None
+        begin = time.perf_counter()
         try:
-            coroutine = variables.run(job.method.function, *job.args, **job.kwargs)
-            result = await Stepped(coroutine, variables, job, self._suspended)
-        except asyncio.CancelledError as cancelled:
-            error = self._why_cancelled(job, cancelled)
+            awaited = variables.run(_first_step, job)
+        except StopIteration as stop:
+            result = stop.value
         except BaseException as raised:
             error = _contained(job, raised)
+        else:
+            job.busy = time.perf_counter() - begin
+            self._suspend(job)
+            return Waiting(awaited, variables, job)
+        job.busy = job.seconds = time.perf_counter() - begin
         self._running -= 1
-        suspended = job in self._active
-        if suspended:
-            self._active.discard(job)
-            self._deadlines.discard(job)
-        job.task = None
-        self._finish(job, result, error)
-        return suspended
+        job.finished = True
+        self._done(job, result, error)
+        return None
 
-    def _suspended(self, job: Job) -> None:
+    def _suspend(self, job: Job) -> None:
         """It waits for something: others may start, and its deadline is watched."""
+        job.task = asyncio.current_task()
         self._active.add(job)
         self._deadlines.add(job)
         self._fresh = False
         self._pump()
+
+    async def _wait(self, job: Job, waiting: Waiting) -> None:
+        result, error = None, None
+        try:
+            result = await waiting
+        except asyncio.CancelledError as cancelled:
+            error = self._why_cancelled(job, cancelled)
+        except BaseException as raised:  # whatever a handler raises is its answer; it cannot end the loop
+            error = _contained(job, raised)
+        job.task = None
+        self._leave(job)
+        self._finish(job, result, error)
+
+    def _leave(self, job: Job) -> None:
+        """Give the slot back."""
+        self._running -= 1
+        self._active.discard(job)
+        self._deadlines.discard(job)
+        # What it took from others: the loop while it held it, or its share of the slots. By the wall clock alone a
+        # handler that only waits would seem slow, and calls to it would never be joined.
+        job.seconds = max(job.busy, (time.monotonic() - job.started) / self._slots)
 
     @staticmethod
     def _why_cancelled(job: Job, cancelled: asyncio.CancelledError) -> BaseException:
@@ -206,9 +230,7 @@ class Executor:
         inbox = self._returned.inbox
         while inbox:
             job, result, error = inbox.popleft()
-            self._running -= 1
-            self._active.discard(job)
-            self._deadlines.discard(job)
+            self._leave(job)
             self._finish(job, result, error)
         self._pump()
 
@@ -228,13 +250,6 @@ class Executor:
                 job.task.cancel()
         else:  # a thread cannot be stopped: its slot stays taken until it ends
             self._finish(job, None, _interrupted(job))
-
-    def service_time(self, job: Job) -> float:
-        """What the call took from others, seconds: the loop while it held it, or its share of the slots.
-
-        By the wall clock alone a handler that only waits would seem slow, and calls to it would never be joined.
-        """
-        return max(job.busy, (time.monotonic() - job.started) / self._slots)
 
 
 def _contained(job: Job, raised: BaseException) -> Exception:

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from resilient_rpc.call import NO_TAGS, Safety
+from resilient_rpc.call import DEDUP, NO_TAGS, Safety
 from resilient_rpc.context import Context
 from resilient_rpc.contract import Methods
 from resilient_rpc.errors import (
@@ -82,17 +82,18 @@ class Intake:
             self._answer(letter, None, error)
             return []
         letter.left = len(items)
-        arrived = time.monotonic()
+        arrived, wall = time.monotonic(), time.time()
         jobs: list[Job] = []
         latest = 0.0
         for item in items:
             if type(item) is Incoming:
                 try:
-                    job = self._job(letter, item, delivery, arrived)
+                    deadline = self._deadline(letter, item.meta, delivery, arrived, wall)
+                    job = self._job(letter, item, delivery, deadline, arrived)
                 except RpcError as error:
                     self._answer(letter, _id_of(item), error)
                     continue
-                latest = max(latest, job.deadline)
+                latest = max(latest, deadline)
                 jobs.append(job)
             else:
                 self._answer(letter, item.id, MalformedMessage(item.reason))  # type: ignore[union-attr]
@@ -108,50 +109,40 @@ class Intake:
         items, batch = read_requests(codec, delivery.body, limits)
         return codec, items, batch
 
-    def _job(self, letter: Letter, item: Incoming, delivery: Delivery, arrived: float) -> Job:
+    def _job(self, letter: Letter, item: Incoming, delivery: Delivery, deadline: float, arrived: float) -> Job:
         method = self._methods.find(item.method)
         meta = item.meta or _NO_META
-        deadline = self._deadline(letter, meta, delivery, arrived)
         if deadline <= arrived:
             raise Expired(f"{method.name}: its time was up before it arrived")
-        safety = method.safety_for(meta.safety or (_told(delivery) if delivery.redelivered else None))
-        if meta.key is not None or safety is Safety.DEDUP:
+        redelivered, limits = delivery.redelivered, self._limits
+        safety = method.safety_for(meta.safety or (_told(delivery) if redelivered else None))
+        if meta.key is not None or safety is DEDUP:
             raise Refused(f"{method.name}: a call with an idempotency key, and this server keeps no record of keys")
-        if delivery.redelivered and not safety.repeatable:
+        if redelivered and not safety.repeatable:
             raise Interrupted(
                 f"{method.name}: an earlier server may have begun with it, and an unsafe call is not run twice"
             )
-        params = bytes(item.params)
-        letter.codec.check_depth(params, self._limits)
-        args, kwargs = method.binder.bind(letter.codec, params)
+        params, codec = item.params, letter.codec
+        if len(params) > limits.max_depth:  # a shorter one cannot be nested more deeply
+            codec.check_depth(bytes(params), limits)
+        arguments = method.binder.bind(codec, params)
         context = Context(
-            method=method.name,
-            deadline=deadline,
-            safety=safety,
-            key=meta.key,
-            attempt=meta.attempt,
-            redelivered=delivery.redelivered,
-            tags=meta.tags or NO_TAGS,
-            trace=meta.trace,
+            method.name, deadline, safety, meta.key, meta.attempt, redelivered, meta.tags or NO_TAGS, meta.trace
         )
         if method.binder.context_name is not None:
-            if args:
-                args = method.binder.insert_context(args, context)
-            else:
-                kwargs[method.binder.context_name] = context
-        return Job(letter, next(self._numbers), method, args, kwargs, context, _id_of(item))
+            arguments = method.binder.give_context(arguments, context)
+        return Job(letter, next(self._numbers), method, arguments[0], arguments[1], context, _id_of(item))
 
-    def _deadline(self, letter: Letter, meta: Meta, delivery: Delivery, arrived: float) -> float:
-        ttl = meta.ttl
-        if ttl is None:
-            expiration = delivery.properties.get("expiration")
-            if not isinstance(expiration, str) or not expiration.isdecimal() or len(expiration) > MAX_TTL_DIGITS:
-                return math.inf
-            return arrived + int(expiration) / 1000
-        age = 0.0
-        if meta.at is not None and letter.reply_to:
-            age = self._age.of(letter.reply_to, meta.at / 1000, time.time(), arrived)
-        return arrived + ttl / 1000 - age
+    def _deadline(self, letter: Letter, meta: Meta | None, delivery: Delivery, arrived: float, wall: float) -> float:
+        if meta is not None and meta.ttl is not None:
+            age = 0.0
+            if meta.at is not None and letter.reply_to:
+                age = self._age.of(letter.reply_to, meta.at / 1000, wall, arrived)
+            return arrived + meta.ttl / 1000 - age
+        expiration = delivery.properties.get("expiration")
+        if not isinstance(expiration, str) or not expiration.isdecimal() or len(expiration) > MAX_TTL_DIGITS:
+            return math.inf
+        return arrived + int(expiration) / 1000
 
 
 def _told(delivery: Delivery) -> Safety | None:

@@ -17,6 +17,7 @@ class Letter:
     """One message. It is acked when all of its calls are answered and the answers are with the broker."""
 
     __slots__ = (
+        "address",
         "batch",
         "codec",
         "correlation_id",
@@ -35,6 +36,8 @@ class Letter:
     ) -> None:
         self.session, self.tag = session, tag
         self.reply_to, self.correlation_id, self.codec, self.ours = reply_to, correlation_id, codec, ours
+        # Replies of one link to one address may share a message; its token stands before the dot.
+        self.address = reply_to, (correlation_id or "").partition(".")[0]
         self.batch = False
         self.left = 1
         """Calls that are not done with: not answered, or the answer not confirmed."""
@@ -60,6 +63,7 @@ class Job:
         "bucket",
         "busy",
         "context",
+        "coroutine",
         "deadline",
         "finished",
         "kwargs",
@@ -67,6 +71,7 @@ class Job:
         "method",
         "number",
         "reply",
+        "seconds",
         "started",
         "task",
         "timed_out",
@@ -89,6 +94,9 @@ class Job:
         self.started = 0.0
         self.busy = 0.0
         """Seconds for which it held the loop."""
+        self.seconds = 0.0
+        """What it took from others, once it has ended."""
+        self.coroutine: Any = None
         self.finished = False
         self.timed_out = False
         self.task: asyncio.Task[Any] | None = None

@@ -126,18 +126,17 @@ class Outbox:
 
     def _join(self) -> None:
         """Group by address; messages of one link only, whose token stands before the dot of the correlation id."""
-        groups: dict[tuple[str, str, str], list[Answered]] = {}
+        groups: dict[tuple[Codec, tuple[str, str]], list[Answered]] = {}
         inbox = self._coalescer.inbox
+        last: Letter | None = None
+        found: list[Answered] = []
         while inbox:
             answered = inbox.popleft()
             letter = answered[0]
-            token = (letter.correlation_id or "").partition(".")[0]
-            key = (letter.reply_to, token, letter.codec.content_type)
-            found = groups.get(key)
-            if found is None:
-                groups[key] = [answered]
-            else:
-                found.append(answered)
+            if letter is not last:
+                last = letter
+                found = groups.setdefault((letter.codec, letter.address), [])
+            found.append(answered)
         for answers in groups.values():
             self._pack(answers)
 

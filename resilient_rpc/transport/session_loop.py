@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, Protocol, TypeVar
 
-from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.transport.backoff import Backoff
 
 log = logging.getLogger(__name__)
@@ -46,6 +45,7 @@ class SessionLoop(Generic[S]):
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._closed = False
+        self._losses = 0
 
     def start(self) -> None:
         """Begin to connect, if that has not begun yet."""
@@ -59,8 +59,11 @@ class SessionLoop(Generic[S]):
 
     def lost(self, error: BaseException) -> None:
         """The session ended."""
+        if self.session is not None and not self._closed:
+            log.warning("the connection was lost: %s", error)
         self.last_error = error
         self.session = None
+        self._losses += 1
         self._changed.set()
 
     async def close(self) -> None:
@@ -77,13 +80,14 @@ class SessionLoop(Generic[S]):
     async def _keep(self) -> None:
         failures = 0
         while not self._closed:
+            losses = self._losses
             try:
                 session = await self._open()
-            except (ConfigurationError, OSError, TimeoutError, ConnectionError) as error:
-                self._note(error)
             except Exception as error:
                 self._note(error)
             else:
+                if self._losses != losses:  # it ended before this task could run again
+                    continue
                 failures = 0
                 self.last_error = None
                 self._changed.clear()
@@ -96,8 +100,9 @@ class SessionLoop(Generic[S]):
             failures += 1
 
     def _note(self, error: BaseException) -> None:
+        # Once in an outage it is news; with every attempt it would be noise.
+        log.log(logging.DEBUG if self.last_error is not None else logging.WARNING, "no connection: %s", error)
         self.last_error = error
-        log.info("no connection: %s", error)
         self._failed(error)
 
     async def _pause(self, failures: int) -> None:
