@@ -115,7 +115,7 @@ def test_a_timeout_counts_all_phases_together(amqp_url: str, proxy: Callable[[st
         begin = time.monotonic()
         with pytest.raises(TimeoutError, match=r"stuck at \w+"):
             await transport(slow.url).publisher(Recorder(), replies=True, timeout=1.1)
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 4
 
     run(scenario, proxied=True)
 

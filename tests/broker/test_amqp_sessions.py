@@ -8,7 +8,9 @@ import pika
 import pytest
 
 from resilient_rpc.errors import ConfigurationError, ConnectionLost, MalformedMessage, NotConnected, TooLarge
+from resilient_rpc.transport.amqp import AmqpTransport
 from resilient_rpc.transport.properties import decode_headers, encode_properties
+from resilient_rpc.transport.urls import AmqpUrl, parse_url
 from tests.broker.amqp import PLAIN, TIMEOUT, consuming, publishing, run, spec, transport
 from tests.contract.recorder import Recorder, Worker
 from tests.servers.ports import free_port
@@ -294,6 +296,57 @@ def test_an_open_that_is_cancelled_leaves_nothing(amqp_url: str, service: str) -
         async with publishing(over) as (publisher, _), asyncio.timeout(TIMEOUT):
             while await publisher.consumers(queue.name):
                 pass
+
+    run(scenario)
+
+
+def test_a_count_that_is_given_up_leaves_no_channel(amqp_url: str, service: str) -> None:
+    async def scenario() -> None:
+        over, queue = transport(amqp_url), spec(service)
+        async with consuming(over, queue), publishing(over) as (publisher, sent):
+            for steps in range(6):
+                counting = asyncio.create_task(publisher.consumers(queue.name))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                counting.cancel()
+                await asyncio.gather(counting, return_exceptions=True)
+            for _ in range(3):
+                assert await publisher.consumers(queue.name) == 1
+                assert await publisher.consumers(f"{queue.name}.nobody") is None
+            assert sent.errors == []
+            (own, *rest) = publisher._connection._channels.values()  # type: ignore[attr-defined]
+            assert own.is_open
+            assert all(channel.is_closing for channel in rest)
+
+    run(scenario)
+
+
+def test_a_loss_before_the_owner_knows_the_session_is_told_after(amqp_url: str) -> None:
+    async def scenario() -> None:
+        events = Recorder()
+        session = await transport(amqp_url).publisher(events, replies=True, timeout=TIMEOUT)
+        session.connection_lost(OSError("at once"))
+        assert events.entries == []
+        error = await events.loss()
+        assert "at once" in str(error)
+        await session.close()
+        assert len(events.errors) == 1
+
+    run(scenario)
+
+
+def test_max_body(amqp_url: str) -> None:
+    url = parse_url(amqp_url)
+    assert isinstance(url, AmqpUrl)
+    with pytest.raises(ConfigurationError, match="max_body"):
+        AmqpTransport(url, max_body=0)
+    assert AmqpTransport(url, heartbeat=7).url.heartbeat == 7
+
+    async def scenario() -> None:
+        async with publishing(AmqpTransport(url, max_body=10)) as (publisher, _):
+            publisher.publish("nobody", bytes(10), PLAIN, mandatory=True)
+            with pytest.raises(TooLarge, match="limit of 10"):
+                publisher.publish("nobody", bytes(11), PLAIN, mandatory=True)
 
     run(scenario)
 

@@ -97,7 +97,7 @@ class FastLane:
         self._reports = reports
         self._number: int = channel.channel_number
         self._room: int = connection.params.frame_max - OVERHEAD
-        self._max_body = max_body
+        self._max_body, self._harmless = max_body, min(max_body, self._room)
         self._closed = False
         self._published = 0
         self._targets: dict[tuple[str, bool], bytes] = {}
@@ -132,7 +132,7 @@ class FastLane:
         method = self._targets.get((target, mandatory)) or self._route(target, mandatory)
         size, number, room = len(body), self._number, self._room
         fields = len(properties) + HEADER_FLAGS
-        if size > room or fields > room:
+        if size > self._harmless or fields > room:
             check_size(body, properties, room, self._max_body)
         head = _pack_header(HEADER, number, fields, BASIC, 0, size)
         if 0 < size <= room:

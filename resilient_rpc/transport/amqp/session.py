@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,7 +21,7 @@ CLOSE_TIMEOUT = 2.0
 """Seconds that a broker has to answer connection.close: in an alarm it does not read on."""
 
 
-class Session:
+class Session(ABC):
     """What publishers and consumers share.
 
     Reports wait until the loop's next turn after opening: whoever opens the session knows it by then.
@@ -60,12 +61,13 @@ class Session:
             raise self._ended
         self._loop.call_soon(self._release)
 
+    @abstractmethod
     async def _set_up(self) -> None:
-        raise NotImplementedError
+        """Prepare the channel; what the lane reports meanwhile goes by `_tell`."""
 
+    @abstractmethod
     def _connect_reports(self) -> None:
         """Let the lane report to the owner directly."""
-        raise NotImplementedError
 
     async def ask(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Await one of pika's operations that call back; an end of the session ends it, too."""

@@ -261,6 +261,8 @@ def test_what_no_frame_can_carry_is_refused_and_nothing_is_sent(kind: type[Lane]
         with pytest.raises(TooLarge):
             rig.lane.publish(target, b"x" * size, bytes(props), mandatory=False)
     assert rig.stream.written == before
+    with pytest.raises(TooLarge, match="11 bytes"):
+        Rig(kind, max_body=10).lane.publish("q", bytes(11), b"\0\0", mandatory=False)
     assert rig.lane.publish("q" * 255, b"", b"\0\0", mandatory=False) == 2
 
 
