@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -225,7 +226,9 @@ def _annotated(function: Callable[..., Any]) -> Any:
 
 def _mentions(annotation: Any, type_: type[Any]) -> bool:
     """Whether it is the type, or the type or nothing, with or without remarks (`Annotated`)."""
-    return annotation is type_ or any(_mentions(part, type_) for part in typing.get_args(annotation)[:2])
+    if typing.get_origin(annotation) not in {typing.Annotated, typing.Union, types.UnionType}:
+        return annotation is type_
+    return any(_mentions(part, type_) for part in typing.get_args(annotation))
 
 
 class Methods:

@@ -117,8 +117,8 @@ class Server:
         binder = Binder(function, Context)
         for codec in CODECS.values():
             binder.prepare(codec)
-        is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-            getattr(function, "__call__", None)  # noqa: B004 - the method itself, of an object that is called
+        is_async = inspect.iscoroutinefunction(function) or (
+            not isinstance(function, type) and inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - of an object
         )
         self._methods.add(
             Method(
