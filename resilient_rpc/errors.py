@@ -132,7 +132,10 @@ class ConnectionLost(TransportError):
 
 
 class DeadlineExceeded(RpcError, TimeoutError):
-    """The call's time was up. `stage` is where: connect, publish, queue, handler or reply."""
+    """The call's time was up. `stage` is how far it came.
+
+    ``publish``: the broker had not confirmed it; ``reply``: it was in the queue or beyond, where a client cannot see.
+    """
 
     counted = True
 
@@ -151,8 +154,10 @@ class RemoteError(RpcError):
     certainty = EXECUTED
     code: int = -32000
     type: str = ""
+    received: bool = False
+    """It came over the wire, and says something of a call that this process made."""
 
-    def __init__(  # noqa: PLR0913 - one keyword for each member of JSON-RPC's error object
+    def __init__(
         self,
         message: str = "",
         *,
@@ -315,7 +320,7 @@ def fresh(error: BaseException) -> BaseException:
     """
     try:
         twin = copy.copy(error)
-    except Exception:  # noqa: BLE001 - a user's exception may refuse in any way
+    except Exception:
         return error
     if type(twin) is not type(error):
         return error

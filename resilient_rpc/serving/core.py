@@ -26,7 +26,7 @@ from resilient_rpc.transport.base import Consumer, Delivery, QueueSpec, Transpor
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.session_loop import SessionLoop
 from resilient_rpc.wire.envelope import Failure, ReplyMeta, Result
-from resilient_rpc.wire.faults import describe_fault
+from resilient_rpc.wire.faults import describe_fault, escaped
 from resilient_rpc.wire.limits import Limits
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,6 @@ class ServingOptions:
     batching: Batching | None = field(default_factory=Batching)
     limits: Limits = field(default_factory=Limits)
     backoff: Backoff = field(default_factory=Backoff)
-    connect_timeout: float = 10.0
     grace: float = 30.0
     """How long a drain waits for what is running."""
     reply_prefixes: tuple[str, ...] = DEFAULT_PREFIXES
@@ -77,7 +76,6 @@ class Serving:
             loop,
             batching=options.batching,
             backoff=options.backoff,
-            connect_timeout=options.connect_timeout,
             done=self._answered,
         )
         self._consuming: SessionLoop[Consumer] = SessionLoop(
@@ -111,7 +109,7 @@ class Serving:
     async def _open(self) -> Consumer:
         options = self._options
         prefetch = options.prefetch or min(2 * options.concurrency, 65_535)
-        return await self._transport.consumer(self, self._queue, prefetch=prefetch, timeout=options.connect_timeout)
+        return await self._transport.consumer(self, self._queue, prefetch=prefetch, timeout=self._transport.connect_timeout)
 
     def _opened(self, session: Consumer) -> None:
         self._session = session
@@ -173,6 +171,8 @@ class Serving:
         if job.timed_out and letter.ours and time.monotonic() >= job.context.deadline:
             self._outbox.skip(letter)  # its caller has ended the call by itself: an answer would only race with that
             return
+        if error is not None and isinstance(error, Exception):
+            error = escaped(error)
         if job.reply is NO_ID or not letter.reply_to:
             if error is not None:
                 log.warning("%s failed, and nobody asked for its answer: %r", job.method.name, error)

@@ -49,10 +49,9 @@ class Outbox:
         *,
         batching: Batching | None,
         backoff: Backoff,
-        connect_timeout: float,
         done: Callable[[Letter], None],
     ) -> None:
-        self._transport, self._done, self._timeout = transport, done, connect_timeout
+        self._transport, self._done = transport, done
         self._batching = batching
         self._coalescer: Coalescer[Answered] = Coalescer(loop, self._flush)
         self._unsent: deque[Parcel] = deque()
@@ -248,7 +247,7 @@ class Outbox:
                 self._settle(parcel)
 
     async def _open(self) -> Publisher:
-        return await self._transport.publisher(self, replies=False, timeout=self._timeout)
+        return await self._transport.publisher(self, replies=False, timeout=self._transport.connect_timeout)
 
     def _opened(self, _: Publisher) -> None:
         self._send()

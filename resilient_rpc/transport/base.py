@@ -127,6 +127,10 @@ class Transport(Protocol):
     arguments: 403, 406; both values named), OSError, TimeoutError or a transport's own error for what may work later.
     """
 
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds for one attempt, as the user configured it."""
+
     async def publisher(self, events: PublisherEvents, *, replies: bool, timeout: float) -> Publisher:
         """Open a publishing session; with `replies` also a reply address and its consumer."""
 

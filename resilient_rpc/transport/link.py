@@ -53,13 +53,12 @@ TEMPLATES = 1_000
 class LinkOptions:
     """What a client's links have in common.
 
-    `max_pending`: calls that may wait on one link (default 250,000); `connect_timeout`: seconds for one attempt.
+    `max_pending`: calls that may wait on one link (default 250,000).
     """
 
     batching: Batching | None = field(default_factory=Batching)
     limits: Limits = field(default_factory=Limits)
     backoff: Backoff = field(default_factory=Backoff)
-    connect_timeout: float = 10.0
     max_pending: int = 250_000
     app_id: str | None = None
 
@@ -336,7 +335,7 @@ class Link:
     # -- the session
 
     async def _open(self) -> Publisher:
-        return await self._transport.publisher(self, replies=True, timeout=self._options.connect_timeout)
+        return await self._transport.publisher(self, replies=True, timeout=self._transport.connect_timeout)
 
     def _opened(self, _: Publisher) -> None:
         self._token = secrets.token_urlsafe(16)

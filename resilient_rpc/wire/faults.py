@@ -61,6 +61,24 @@ def _text_of(error: BaseException) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
+def escaped(error: Exception) -> Exception:
+    """What a handler's caller is told of an exception that escaped the handler.
+
+    A `RemoteError` that the handler raised itself is its answer. An error of a call that the handler made says nothing
+    of its own execution: "not executed" or "try again" would be false for its caller.
+    """
+    if not isinstance(error, RpcError) or (isinstance(error, RemoteError) and not error.received):
+        return error
+    remote = error if isinstance(error, RemoteError) else None
+    told = ApplicationError(
+        str(error),
+        type=(remote.type if remote is not None else "") or type(error).__name__,
+        details=remote.details if remote is not None else None,
+    )
+    told.__cause__ = error
+    return told
+
+
 def rebuild_fault(
     codec: Codec, fault: ForeignError, registry: Mapping[str, type[RemoteError]], *, ours: bool
 ) -> RpcError:
@@ -82,10 +100,15 @@ def rebuild_fault(
     }
     if known is not None:
         try:
-            return known(message, **said)
+            return _received(known(message, **said))
         except Exception:  # it is a user's class, with a signature of its own: what happened counts for more
             log.exception("%s cannot be made of an error reply; it must take what RemoteError takes", known.__name__)
-    return (kind if issubclass(kind, RemoteError) else RemoteError)(message, **said)
+    return _received((kind if issubclass(kind, RemoteError) else RemoteError)(message, **said))
+
+
+def _received(error: RemoteError) -> RemoteError:
+    error.received = True
+    return error
 
 
 def _read_data(codec: Codec, fault: ForeignError) -> ErrorData:

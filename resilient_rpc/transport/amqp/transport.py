@@ -54,6 +54,11 @@ class AmqpTransport:
     def __repr__(self) -> str:
         return f"AmqpTransport({self.url.redacted!r})"
 
+    @property
+    def connect_timeout(self) -> float:
+        """See `transport.base.Transport`."""
+        return self.url.connect_timeout
+
     async def publisher(self, events: PublisherEvents, *, replies: bool, timeout: float) -> AmqpPublisher:
         """See `transport.base.Transport`."""
 

@@ -13,12 +13,20 @@ from resilient_rpc.transport.memory.publisher import MemoryPublisher
 MAX_PREFETCH = 65_535
 
 
+CONNECT_TIMEOUT = 10.0
+
+
 class MemoryTransport:
     """`transport.base.Transport` over the bus `name` of this process; `session_name` is what `Bus.kill` goes by."""
 
     def __init__(self, name: str, *, session_name: str = "") -> None:
         self.bus = Bus.named(name)
         self.session_name = session_name
+
+    @property
+    def connect_timeout(self) -> float:
+        """See `transport.base.Transport`."""
+        return CONNECT_TIMEOUT
 
     async def publisher(self, events: PublisherEvents, *, replies: bool, timeout: float) -> MemoryPublisher:
         """See `transport.base.Transport`."""
