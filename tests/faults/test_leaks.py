@@ -32,11 +32,11 @@ def _round(url: str, service: str) -> None:
     with Client(url) as client:
         assert client.map(f"{service}.echo", [[n] for n in range(50)]) == list(range(50))
         with contextlib.suppress(RpcError):
-            client.call(f"{service}.nap", [5], timeout=0.05)
+            client.call(f"{service}.nap", [0.6], timeout=0.05)
         with contextlib.suppress(RpcError):
             client.call(f"{service}.nobody")
-        client.submit(f"{service}.nap", [5]).cancel()
-        left = client.submit(f"{service}.nap", [5])
+        client.submit(f"{service}.nap", [0.6]).cancel()
+        left = client.submit(f"{service}.nap", [0.6])
     with contextlib.suppress(RpcError):
         left.result(5.0)
     asyncio.run(_async_round(url, service))
@@ -46,13 +46,13 @@ def _round(url: str, service: str) -> None:
 async def _async_round(url: str, service: str) -> None:
     async with AsyncClient(url) as client:
         await asyncio.gather(*[client.call(f"{service}.echo", [n]) for n in range(50)])
-        task = client.submit(f"{service}.nap", [5])
+        task = client.submit(f"{service}.nap", [0.6])
         await asyncio.sleep(0)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
         with contextlib.suppress(RpcError):
-            await client.call(f"{service}.nap", [5], timeout=0.05)
+            await client.call(f"{service}.nap", [0.6], timeout=0.05)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
