@@ -72,7 +72,7 @@ def test_options() -> None:
 def test_defaults() -> None:
     url = amqp("amqp://localhost")
 
-    assert (url.heartbeat, url.connect_timeout, url.name, url.tls) == (60, 10.0, None, False)
+    assert (url.heartbeat, url.connect_timeout, url.name, url.tls) == (10, 10.0, None, False)
     assert amqp("amqps://u:p@h").tls
 
 
