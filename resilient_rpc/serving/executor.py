@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -12,12 +13,16 @@ from contextvars import copy_context
 from typing import Any
 
 from resilient_rpc.context import enter_context
-from resilient_rpc.errors import Expired, Interrupted
+from resilient_rpc.errors import Expired, Interrupted, Overloaded
 from resilient_rpc.serving.job import Job
 from resilient_rpc.serving.threads import Threads
 from resilient_rpc.transport.coalescer import Coalescer
 from resilient_rpc.transport.deadlines import Deadlines
+from resilient_rpc.wire.faults import text_of
 
+log = logging.getLogger(__name__)
+HOLD = 0.01
+"""Seconds for which calls that never wait may hold the loop together."""
 Done = Callable[[Job, Any, "BaseException | None"], None]
 
 
@@ -131,7 +136,7 @@ class Executor:
             job = self._waiting.popleft()
             job.started = time.monotonic()
             if job.deadline <= job.started:
-                self._done(job, None, Expired(f"{job.method.name}: its time was up before it began"))
+                self._finish(job, None, Expired(f"{job.method.name}: its time was up before it began"))
                 continue
             self._running += 1
             job.letter.started += 1
@@ -141,19 +146,32 @@ class Executor:
                 return job
             self._active.add(job)
             self._deadlines.add(job)
-            self._threads.run(functools.partial(self._block, job, copy_context()))
+            try:
+                self._threads.run(functools.partial(self._block, job, copy_context()))
+            except RuntimeError as error:  # the system has no more threads for us
+                self._leave(job)
+                self._finish(job, None, Overloaded(f"{job.method.name}: no thread to run it in: {error}"))
         return None
 
     # -- coroutines
 
     async def _work(self) -> None:
+        task: Any = asyncio.current_task()
+        held = 0.0
         while (job := self._take()) is not None:
             waiting = self._begin(job)
             if waiting is not None:
                 await self._wait(job, waiting)
                 self._pump()
                 return
+            if task.cancelling():  # the handler cancelled its task, which must not hit the next one
+                break
+            held += job.busy
+            if held > HOLD:  # replies and heartbeats have their turn
+                held = 0.0
+                await asyncio.sleep(0)
         self._fresh = False
+        self._pump()
 
     def _begin(self, job: Job) -> Waiting | None:
         """Run it to its end, or to where it waits: then the rest of it."""
@@ -171,8 +189,7 @@ class Executor:
             return Waiting(awaited, variables, job)
         job.busy = job.seconds = time.perf_counter() - begin
         self._running -= 1
-        job.finished = True
-        self._done(job, result, error)
+        self._finish(job, result, error)
         return None
 
     def _suspend(self, job: Job) -> None:
@@ -239,7 +256,10 @@ class Executor:
     def _finish(self, job: Job, result: Any, error: BaseException | None) -> None:
         if not job.finished:
             job.finished = True
-            self._done(job, result, error)
+            try:
+                self._done(job, result, error)
+            except Exception:  # the calls behind it must not wait for ever
+                log.exception("the answer of %s was lost", job.method.name)
 
     def _overdue(self, job: Job) -> None:
         """Its time is up, or the server's: nobody waits for the answer any more."""
@@ -253,7 +273,9 @@ class Executor:
 
 
 def _contained(job: Job, raised: BaseException) -> Exception:
-    return raised if isinstance(raised, Exception) else Interrupted(f"{job.method.name} raised {raised!r:.200}")
+    if isinstance(raised, Exception):
+        return raised
+    return Interrupted(f"{job.method.name} raised {type(raised).__name__}: {text_of(raised):.200}")
 
 
 def _interrupted(job: Job) -> Interrupted:

@@ -18,13 +18,13 @@ class Threads:
         self._alive = 0
 
     def run(self, work: Callable[[], None]) -> None:
-        """Have it run; it must not raise."""
+        """Have it run; it must not raise. RuntimeError if the system has no thread for it."""
         with self._lock:
             if self._idle:
                 self._idle -= 1
             elif self._alive < self._most:
+                threading.Thread(target=self._serve, name=f"{self._name}-{self._alive + 1}", daemon=True).start()
                 self._alive += 1
-                threading.Thread(target=self._serve, name=f"{self._name}-{self._alive}", daemon=True).start()
         self._work.put(work)
 
     def close(self) -> None:

@@ -40,7 +40,7 @@ def describe_fault(error: BaseException) -> ErrorBody:
     A library error keeps its code; anything else that a handler raised is an application error under the name of its
     class, with its text and without a traceback, because handlers' tracebacks are nobody else's business.
     """
-    message = _text_of(error)
+    message = text_of(error)
     if isinstance(error, RpcError):
         data = ErrorData(
             type=(error.type or None) if isinstance(error, RemoteError) else None,
@@ -52,7 +52,7 @@ def describe_fault(error: BaseException) -> ErrorBody:
     return ErrorBody(ApplicationError.code, message, ErrorData(type=type(error).__name__, executed=True))
 
 
-def _text_of(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
     """The error's own text, as far as it has one that can be encoded: its class is a user's, and may do anything."""
     try:
         text = str(error)[:MAX_MESSAGE]
