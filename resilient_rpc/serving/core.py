@@ -109,7 +109,8 @@ class Serving:
     async def _open(self) -> Consumer:
         options = self._options
         prefetch = options.prefetch or min(2 * options.concurrency, 65_535)
-        return await self._transport.consumer(self, self._queue, prefetch=prefetch, timeout=self._transport.connect_timeout)
+        timeout = self._transport.connect_timeout
+        return await self._transport.consumer(self, self._queue, prefetch=prefetch, timeout=timeout)
 
     def _opened(self, session: Consumer) -> None:
         self._session = session
