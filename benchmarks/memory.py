@@ -2,8 +2,8 @@
 
 100,000 tasks await `AsyncClient.call` to a queue that exists and that nobody consumes. When the broker has confirmed
 all of them, the process's resident memory is read. Another process does the same with tasks of as many nested
-coroutines, the innermost of which awaits a bare future: that is what the caller's own tasks and frames take. The
-difference is ours.
+coroutines, the innermost of which awaits a bare future: that is what the caller's own tasks and frames take. What is
+beyond is judged. A third one's coroutines hold the same arguments as well, which tells how much of it is not ours.
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ async def pending_calls(options: Namespace) -> None:
                 ended += 1
                 late = max(late, time.monotonic() - deadline)
 
-        caller: Any = client._bound()
+        caller: Any = client._caller
         link = caller.pool.links[0]
-        await asyncio.sleep(1)  # it connects
+        while not link.connected:  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.05)
         before, begin = rss(), time.perf_counter()
         tasks = [asyncio.create_task(one(number)) for number in range(count)]
         await asyncio.sleep(0)
@@ -86,12 +87,15 @@ async def bare_coroutines(options: Namespace) -> None:
         before = rss()
         futures: list[asyncio.Future[None]] = []
 
-        async def one() -> None:
+        nothing: dict[str, int] = {}
+
+        async def one(params: dict[str, int]) -> None:
             future = loop.create_future()
             futures.append(future)
             await nested(options.depth - 1, future)
+            assert params or not options.arguments
 
-        tasks = [asyncio.create_task(one()) for _ in range(count)]
+        tasks = [asyncio.create_task(one({"n": number} if options.arguments else nothing)) for number in range(count)]
         await asyncio.sleep(0)
         say(event="done", before=before, after=rss(), size=frames(tasks[-1])[1])
 
@@ -106,17 +110,21 @@ def main(options: Namespace, console: Console) -> dict[str, Any]:
             ours = process.hear("pending") | process.hear("done")
         with party("memory-bare", *common, "--depth", str(ours["depth"])) as process:
             bare = process.hear("done")
+        with party("memory-bare", *common, "--depth", str(ours["depth"]), "--arguments") as process:
+            full = process.hear("done")
     finally:
         broker.forget(options.broker, f"rpc.{service}")
     each = (ours["after"] - ours["before"]) / calls
     own = (bare["after"] - bare["before"]) / calls
+    arguments = (full["after"] - full["before"]) / calls - own
     beyond, exact = each - own, each - ours["size"]
     rows = {
         f"resident memory with {calls:,} calls pending": (f"{ours['after'] / 1e6:.0f} MB", ours["after"] < MAX_RSS),
         "bytes a call": (f"{each:,.0f}", None),
         f"  task and {ours['depth']} bare coroutines alone": (f"{own:,.0f}", None),
         "  beyond them (at most 1.2 KiB)": (f"{beyond:,.0f}", beyond <= MAX_EACH),
-        "  beyond its own task and frames as sys.getsizeof counts them": (f"{exact:,.0f}", None),
+        "    of them the caller's own arguments": (f"{arguments:,.0f}", None),
+        "  beyond its real task and frames by sys.getsizeof (a check)": (f"{exact:,.0f}", None),
         "ended with DeadlineExceeded": (f"{ours['ended']:,.0f}", ours["ended"] == calls),
         "the latest ended after its deadline": (f"{ours['late'] * 1e3:.0f} ms", None),
         "left in tables": (str(ours["left"]), not ours["left"] and not ours["waiting"]),
@@ -124,4 +132,4 @@ def main(options: Namespace, console: Console) -> dict[str, Any]:
     }
     for name, (value, good) in rows.items():
         console.print(f"{name:66} {value:>10}  {'' if good is None else 'yes' if good else 'no'}")
-    return {"ours": ours, "bare": bare, "each": each, "own": own, "beyond": beyond}
+    return {"ours": ours, "bare": bare, "each": each, "own": own, "beyond": beyond, "arguments": arguments}
