@@ -9,10 +9,10 @@ from typing import Any
 import pika
 
 from resilient_rpc.transport.amqp import AmqpTransport
-from resilient_rpc.transport.topology import DEAD_LETTER, EXPIRED_ARGUMENTS
 from resilient_rpc.transport.base import Delivery, QueueSpec, Transport
 from resilient_rpc.transport.memory import Bus, MemoryTransport
 from resilient_rpc.transport.properties import decode_headers
+from resilient_rpc.transport.topology import DEAD_LETTER, EXPIRED_ARGUMENTS
 from resilient_rpc.transport.urls import AmqpUrl, parse_url
 from tests.contract.recorder import PATIENCE, Worker
 

@@ -14,8 +14,8 @@ import pytest
 from resilient_rpc import AsyncClient, Batching, Client, Limits, RpcError, Server, errors
 from resilient_rpc.caller import default_policies
 from resilient_rpc.cli.fail import FAILED, NOBODY_KNOWS, NOT_EXECUTED, USAGE
-from resilient_rpc.face import How
 from resilient_rpc.errors import CODES
+from resilient_rpc.face import How
 from resilient_rpc.policies import AttemptTimeout, Deadline
 from resilient_rpc.transport.memory.publisher import MemoryPublisher
 from resilient_rpc.transport.properties import decode_headers, decode_properties

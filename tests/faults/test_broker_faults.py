@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Self
 
 import pytest
 
@@ -47,7 +48,7 @@ class Held:
         self.go.wait(60.0)
         return n
 
-    def __enter__(self) -> Held:
+    def __enter__(self) -> Self:
         self.server.start()
         return self
 
@@ -165,8 +166,8 @@ def test_a_queue_that_is_deleted_under_its_server_is_served_again(module_broker:
 
 
 @pytest.fixture
-def cuttable(module_broker: Broker, proxy: Callable[[str], Proxy]) -> Iterator[Proxy]:
-    yield proxy(module_broker.url)
+def cuttable(module_broker: Broker, proxy: Callable[[str], Proxy]) -> Proxy:
+    return proxy(module_broker.url)
 
 
 @pytest.mark.timeout(120)

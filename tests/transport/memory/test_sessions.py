@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from resilient_rpc.transport.topology import DEAD_LETTER, EXPIRED_ARGUMENTS
 from resilient_rpc.transport.base import QueueSpec
 from resilient_rpc.transport.memory import Bus, MemoryTransport
 from resilient_rpc.transport.memory.consumer import MemoryConsumer
+from resilient_rpc.transport.topology import DEAD_LETTER, EXPIRED_ARGUMENTS
 from tests.contract.recorder import Recorder, Worker
 from tests.transport.memory.support import QUEUE, consumer, publisher
 
