@@ -249,7 +249,9 @@ class ProtocolError(RpcError):
 
 
 class MalformedMessage(ProtocolError):
-    """The body is not what its content type says, or not JSON-RPC."""
+    """The body is not what its content type says, or not JSON-RPC (`code` tells JSON-RPC's two codes for it apart)."""
+
+    code: int = -32700
 
 
 class TooLarge(ProtocolError):
@@ -304,7 +306,7 @@ CODES: Mapping[int, Code] = {
 
 def code_of(error: RpcError) -> int:
     """The wire code of `error`; the internal error's for what has none."""
-    if isinstance(error, RemoteError):
+    if isinstance(error, RemoteError | MalformedMessage):
         return error.code
     for code, row in CODES.items():
         if row.error is type(error):

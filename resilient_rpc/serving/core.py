@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,15 @@ from msgspec import UNSET
 
 from resilient_rpc import events
 from resilient_rpc.contract import Methods
-from resilient_rpc.errors import EXECUTED, ConfigurationError, Draining, ProtocolError, RpcError, TooLarge
+from resilient_rpc.errors import (
+    EXECUTED,
+    INTERNAL_ERROR,
+    ConfigurationError,
+    Draining,
+    ProtocolError,
+    RpcError,
+    TooLarge,
+)
 from resilient_rpc.serving.addresses import DEFAULT_PREFIXES, Addresses
 from resilient_rpc.serving.executor import Executor
 from resilient_rpc.serving.intake import NO_ID, BadAddress, Intake
@@ -25,11 +34,13 @@ from resilient_rpc.transport.backoff import Backoff
 from resilient_rpc.transport.base import Consumer, Delivery, QueueSpec, Transport
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.session_loop import SessionLoop
-from resilient_rpc.wire.envelope import Failure, ReplyMeta, Result
+from resilient_rpc.wire.envelope import ErrorBody, ErrorData, Failure, ReplyMeta, Result
 from resilient_rpc.wire.faults import describe_fault, escaped
 from resilient_rpc.wire.limits import Limits
 
 log = logging.getLogger(__name__)
+LAST_WORDS = 1.0
+"""Seconds that a drain waits for what it has cancelled, and then for the replies of that."""
 REMEMBERED = 10_000
 """Answered messages whose ids are kept, for copies that come again because their ack was lost."""
 
@@ -149,14 +160,16 @@ class Serving:
         self._letters[letter.key] = letter
         jobs = self._intake.read(letter, delivery)
         if self._draining:
-            for job in jobs:
-                self._refuse(letter, job.reply, _draining())
+            self._give_back(jobs)
         elif jobs:
             self._executor.add(jobs)
 
     def _known(self, letter: Letter) -> bool:
         """A copy of what is running here, or was answered: its ack was lost with the session, nothing else."""
-        running = self._letters.get(letter.key)
+        if letter.ours:
+            running = self._letters.get(letter.key)
+        else:
+            running = next((known for known in self._letters.values() if letter.is_copy_of(known)), None)
         if running is not None:
             running.session, running.tag = letter.session, letter.tag
             return True
@@ -203,16 +216,17 @@ class Serving:
         return self._encode_failure(job.letter, job.reply, error, meta)
 
     def _encode_failure(self, letter: Letter, reply: Any, error: BaseException, meta: Any) -> bytes:
-        body = describe_fault(error)
+        body, encode = describe_fault(error), letter.codec.encode
         try:
-            data = letter.codec.encode(Failure(body, reply, meta))
-        except ProtocolError:  # details that cannot be encoded
-            data = b""
-        if data and len(data) <= self._options.limits.max_body:
-            return data
-        if body.data is not None:
-            body.data.details = None
-        return letter.codec.encode(Failure(body, reply, meta))
+            data = encode(Failure(body, reply, meta))
+            if len(data) <= self._options.limits.max_body:
+                return data
+            if body.data is not None:
+                body.data.details = None
+            return encode(Failure(body, reply, meta))
+        except ProtocolError:  # a handler has made it of what cannot be encoded
+            bare = ErrorData(executed=body.data.executed if body.data is not None else None)
+            return encode(Failure(ErrorBody(INTERNAL_ERROR, body.message, bare), reply, meta))
 
     def _refuse(self, letter: Letter, reply: Any, error: RpcError) -> None:
         """Answer a call that is not run."""
@@ -242,22 +256,23 @@ class Serving:
         self._draining = True
         session, until = self._session, time.monotonic() + self._options.grace
         if session is not None:
-            await session.cancel()
-        self._give_back()
+            with contextlib.suppress(TimeoutError, OSError, RpcError):  # it has just ended, or nobody answers there
+                await asyncio.wait_for(session.cancel(), self._options.grace)
+        self._give_back(self._executor.take_unstarted())
         if self._letters:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), max(until - time.monotonic(), 0.0))
         clean = not self._letters
         if not clean:
-            self._executor.cancel_running()
-            await self._outbox.drain(1.0)
+            await self._executor.cancel_running(LAST_WORDS)
+            await self._outbox.drain(LAST_WORDS)
         await self.close()
         return clean
 
-    def _give_back(self) -> None:
+    def _give_back(self, unstarted: Sequence[Job]) -> None:
         """What has not begun: to another server if a repeat is harmless, else its callers are told."""
         by_letter: dict[Letter, list[Job]] = {}
-        for job in self._executor.take_unstarted():
+        for job in unstarted:
             by_letter.setdefault(job.letter, []).append(job)
         for letter, jobs in by_letter.items():
             untouched = not letter.started and letter.left == len(jobs)
@@ -267,6 +282,8 @@ class Serving:
             else:
                 for job in jobs:
                     self._refuse(letter, job.reply, _draining())
+        if not self._letters:
+            self._idle.set()
 
     async def close(self) -> None:
         """End both sessions; what is unacked is redelivered."""

@@ -111,10 +111,12 @@ class Executor:
         self._waiting.clear()
         return jobs
 
-    def cancel_running(self) -> None:
-        """The server stops: cancel coroutines that may be cancelled, tell threads."""
+    async def cancel_running(self, timeout: float) -> None:
+        """The server stops: cancel coroutines that may be cancelled and let them end; give up on threads."""
         for job in list(self._active):
             self._overdue(job)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout)
 
     def close(self) -> None:
         """Let go of threads and timers."""

@@ -30,7 +30,7 @@ from resilient_rpc.serving.age import QueueAge
 from resilient_rpc.serving.job import Job, Letter
 from resilient_rpc.transport.base import Consumer, Delivery
 from resilient_rpc.transport.properties import decode_headers
-from resilient_rpc.wire.codec import JSON, Codec, Invalid, codec_for, read_requests
+from resilient_rpc.wire.codec import JSON, Codec, Invalid, codec_for, invalid_request, read_requests
 from resilient_rpc.wire.envelope import Incoming, Meta
 from resilient_rpc.wire.limits import Limits
 
@@ -65,14 +65,11 @@ class Intake:
         if correlation is not None and type(correlation) is not str:
             raise BadAddress(f"correlation id {correlation!r:.80} is not a text")
         headers = properties.get("headers", b"")
-        return Letter(
-            session,
-            delivery.tag,
-            reply_to=address,
-            correlation_id=correlation,
-            codec=JSON,
-            ours=b"rpc-version" in headers,
-        )
+        ours = b"rpc-version" in headers
+        letter = Letter(session, delivery.tag, reply_to=address, correlation_id=correlation, codec=JSON, ours=ours)
+        if not ours:
+            letter.print = hash(delivery.body)
+        return letter
 
     def read(self, letter: Letter, delivery: Delivery) -> list[Job]:
         """The calls that can run. The others have been answered when this returns; `letter.left` counts them all."""
@@ -89,15 +86,15 @@ class Intake:
             if type(item) is Incoming:
                 try:
                     deadline = self._deadline(letter, item.meta, delivery, arrived, wall)
+                    latest = max(latest, deadline)
                     job = self._job(letter, item, delivery, deadline, arrived)
                 except RpcError as error:
                     self._answer(letter, _id_of(item), error)
                     continue
-                latest = max(latest, deadline)
                 jobs.append(job)
             else:
-                self._answer(letter, item.id, MalformedMessage(item.reason))  # type: ignore[union-attr]
-        letter.deadline = latest or arrived
+                self._answer(letter, item.id, invalid_request(item.reason))  # type: ignore[union-attr]
+        letter.deadline = latest or math.inf
         return jobs
 
     def _items(self, delivery: Delivery) -> tuple[Codec, list[Incoming | Invalid], bool]:

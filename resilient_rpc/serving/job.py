@@ -24,6 +24,7 @@ class Letter:
         "deadline",
         "left",
         "ours",
+        "print",
         "replies",
         "reply_to",
         "session",
@@ -39,6 +40,8 @@ class Letter:
         # Replies of one link to one address may share a message; its token stands before the dot.
         self.address = reply_to, (correlation_id or "").partition(".")[0]
         self.batch = False
+        self.print = 0
+        """What tells messages of a plain speaker apart that have the same correlation id."""
         self.left = 1
         """Calls that are not done with: not answered, or the answer not confirmed."""
         self.started = 0
@@ -53,6 +56,14 @@ class Letter:
         if self.ours and self.correlation_id is not None:
             return self.reply_to, self.correlation_id
         return self
+
+    def is_copy_of(self, other: Letter) -> bool:
+        """Whether this is, as far as one can see, the same message, redelivered after its session was lost."""
+        return (
+            self.session is not other.session
+            and self.correlation_id is not None
+            and (self.correlation_id, self.reply_to, self.print) == (other.correlation_id, other.reply_to, other.print)
+        )
 
 
 class Job:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from resilient_rpc.errors import ConfigurationError, MalformedMessage, UnsupportedContent
+from resilient_rpc.errors import INVALID_REQUEST, ConfigurationError, MalformedMessage, UnsupportedContent
 from resilient_rpc.wire.envelope import Answer, Incoming
 from resilient_rpc.wire.limits import Limits
 
@@ -191,9 +191,16 @@ def _read_one(codec: Codec, body: bytes) -> Incoming | Invalid:
     return found
 
 
+def invalid_request(message: str) -> MalformedMessage:
+    """The error for what is JSON or MessagePack, and not JSON-RPC."""
+    error = MalformedMessage(message)
+    error.code = INVALID_REQUEST
+    return error
+
+
 def _check_batch(items: Sequence[Any], limits: Limits) -> None:
     if not items:
-        raise MalformedMessage("an empty batch")
+        raise invalid_request("an empty batch")
     limits.check_items(len(items))
 
 

@@ -42,13 +42,15 @@ def describe_fault(error: BaseException) -> ErrorBody:
     """
     message = text_of(error)
     if isinstance(error, RpcError):
+        remote = error if isinstance(error, RemoteError) else None
         data = ErrorData(
-            type=(error.type or None) if isinstance(error, RemoteError) else None,
-            details=error.details if isinstance(error, RemoteError) else None,
-            retry_after=error.retry_after,
-            executed=_EXECUTED_TO_WIRE[error.certainty],
+            type=remote.type if remote is not None and remote.type and isinstance(remote.type, str) else None,
+            details=remote.details if remote is not None else None,
+            retry_after=error.retry_after if isinstance(error.retry_after, int | float) else None,
+            executed=_EXECUTED_TO_WIRE.get(error.certainty),
         )
-        return ErrorBody(code_of(error), message, data)
+        code = code_of(error)
+        return ErrorBody(code if type(code) is int else INTERNAL_ERROR, message, data)
     return ErrorBody(ApplicationError.code, message, ErrorData(type=type(error).__name__, executed=True))
 
 
@@ -71,7 +73,7 @@ def escaped(error: Exception) -> Exception:
         return error
     remote = error if isinstance(error, RemoteError) else None
     told = ApplicationError(
-        str(error),
+        text_of(error),
         type=(remote.type if remote is not None else "") or type(error).__name__,
         details=remote.details if remote is not None else None,
     )

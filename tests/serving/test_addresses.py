@@ -39,8 +39,8 @@ def test_an_address_where_a_client_waits_is_accepted(address: str) -> None:
         "x" + DIRECT + "a.b", DIRECT + "a" * 161 + ".b", DIRECT + "a." + "b" * 65, DIRECT + "é.b", DIRECT + "a*.b",
         "amq.gen-", "amq.gen-a.b", "amq.gen-a\n", "amq.gen-" + "a" * 65, "amq.gen",
         "rpc.reply", "rpc.reply.a b", "rpc.reply.a\n", "rpc.reply.\x00", "rpc.reply.é", "rpc.replyx.a",
-        "rpc.reply.a|exchange", "rpc.reply." + "x" * (MAX_ADDRESS - 9), "x" * 100_000, "exchange|key", "amq.topic/rpc.reply.a",
-        b"rpc.reply.a", None, 5, ("rpc.reply.a",), True,
+        "rpc.reply.a|exchange", "rpc.reply." + "x" * (MAX_ADDRESS - 9), "x" * 100_000, "exchange|key",
+        "amq.topic/rpc.reply.a", b"rpc.reply.a", None, 5, ("rpc.reply.a",), True,
     ],
 )  # fmt: skip
 def test_any_other_address_is_refused(address: Any) -> None:

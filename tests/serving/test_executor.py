@@ -722,7 +722,7 @@ def test_what_runs_can_be_cancelled_all_at_once() -> None:
 
         jobs = [bench.add(hangs), bench.add(hangs), bench.add(blocks)]
         await turns(lambda: bench.executor.running == 3)
-        bench.executor.cancel_running()
+        await bench.executor.cancel_running(PATIENCE)
         for _, error in await bench.ended(*jobs):
             assert isinstance(error, Interrupted)
         gate.set()
