@@ -47,6 +47,7 @@ class Deadlines(Generic[E]):
         self._buckets: dict[int, dict[int, E]] = {}
         self._order: list[int] = []  # a heap of the buckets' keys
         self._timer: asyncio.TimerHandle | None = None
+        self._expiring = False
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets.values()))
@@ -63,7 +64,7 @@ class Deadlines(Generic[E]):
             return
         item.bucket = self._buckets[key] = {item.id: item}
         heapq.heappush(self._order, key)
-        if self._order[0] == key:
+        if self._order[0] == key and not self._expiring:
             self._arm()
 
     def discard(self, item: E) -> None:
@@ -75,6 +76,8 @@ class Deadlines(Generic[E]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for bucket in self._buckets.values():
+            bucket.clear()
         self._buckets.clear()
         self._order.clear()
 
@@ -89,13 +92,22 @@ class Deadlines(Generic[E]):
 
     def _due(self) -> None:
         now, left = self._now(), AT_ONCE
+        self._timer, self._expiring = None, True
         while self._order and self._order[0] * GRAIN <= now:
-            bucket = self._buckets[self._order[0]]
-            while bucket:
-                if not left:
-                    self._timer = self._loop.call_later(0, self._due)
-                    return
+            key = self._order[0]
+            bucket = self._buckets[key]
+            while bucket and left:
                 left -= 1
-                self._expire(bucket.popitem()[1])
-            del self._buckets[heapq.heappop(self._order)]
+                self._end(bucket.popitem()[1])
+            if bucket:
+                break
+            if self._order and self._order[0] == key:  # no, when there is an earlier one since, or nothing any more
+                del self._buckets[heapq.heappop(self._order)]
+        self._expiring = False
         self._arm()
+
+    def _end(self, item: E) -> None:
+        try:
+            self._expire(item)
+        except Exception as error:  # the others must end all the same
+            self._loop.call_exception_handler({"message": f"{item!r} could not be ended", "exception": error})

@@ -86,18 +86,24 @@ class SessionLoop(Generic[S]):
             except Exception as error:
                 self._note(error)
             else:
-                if self._losses != losses:  # it ended before this task could run again
-                    continue
-                failures = 0
-                self.last_error = None
-                self._changed.clear()
-                self.session = session
-                self._opened(session)
-                while self.session is session:
-                    await self._changed.wait()
-                    self._changed.clear()
+                if self._losses == losses:  # else it ended before this task could run again
+                    failures = 0
+                    await self._hold(session)
             await self._pause(failures)
             failures += 1
+
+    async def _hold(self, session: S) -> None:
+        """Until it is lost."""
+        self.last_error = None
+        self._changed.clear()
+        self.session = session
+        try:
+            self._opened(session)
+        except Exception:
+            log.exception("the owner of a connection failed when it was told of it")
+        while self.session is session:
+            await self._changed.wait()
+            self._changed.clear()
 
     def _note(self, error: BaseException) -> None:
         # Once in an outage it is news; with every attempt it would be noise.
