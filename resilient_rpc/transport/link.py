@@ -19,6 +19,7 @@ from resilient_rpc import events
 from resilient_rpc.call import Safety
 from resilient_rpc.errors import (
     NOT_EXECUTED,
+    UNKNOWN,
     BrokerBlocked,
     ConfigurationError,
     ConnectionLost,
@@ -141,6 +142,8 @@ class Link:
     def _send(self) -> None:
         session = self._sessions.session
         if session is None:
+            if len(self._queue) > 2 * len(self._table) + 100:  # most of it ended while there was no connection
+                self._queue = deque(entry for entry in self._queue if not entry.done())
             self._sessions.start()
             self._sessions.hurry()
             return
@@ -186,10 +189,10 @@ class Link:
                 self._expired(entry)
             return
         number = self._published + 1  # the tag that this session will give it
-        properties = self._template(first, len(group)).fill(
-            f"{self._token}.{number}", int(time.time()), math.ceil(left * 1000)
-        )
         try:
+            properties = self._template(first, len(group)).fill(
+                f"{self._token}.{number}", int(time.time()), math.ceil(left * 1000)
+            )
             tag = session.publish(first.route.target.name, body, properties, mandatory=True)
         except (ProtocolError, ConfigurationError) as error:
             self._fail(group, error)
@@ -234,6 +237,7 @@ class Link:
             return
         try:
             codec = codec_for(properties.get("content_type"), properties.get("content_encoding"))
+            self._options.limits.check_body(len(delivery.body), "the reply")
             answers = read_answers(codec, delivery.body)
         except ProtocolError as error:
             self._malformed(correlation, error)
@@ -244,7 +248,7 @@ class Link:
         for answer in answers:
             entry = take(answer.id, None)  # type: ignore[arg-type]  # any id may come; others are not in it
             if entry is None:
-                self._unmatched(answer, correlation, codec)
+                self._unmatched(answer, correlation, codec, modern=modern)
                 continue
             entry.bucket.pop(entry.id, None)
             if entry.method != method:
@@ -256,12 +260,12 @@ class Link:
             entry.modern, entry.codec = modern, codec
             entry.answer(answer)
 
-    def _unmatched(self, answer: Answer, correlation: str, codec: Codec) -> None:
+    def _unmatched(self, answer: Answer, correlation: str, codec: Codec, *, modern: bool) -> None:
         if answer.id is None and answer.error is not None:  # the server could not read the message that it answers
             found = self._of_message(correlation)
             for entry in found:
                 self._drop(entry)
-                entry.modern, entry.codec = True, codec
+                entry.modern, entry.codec = modern, codec
                 entry.answer(answer)
             if found:
                 return
@@ -276,9 +280,8 @@ class Link:
 
     def _malformed(self, correlation: str, error: ProtocolError) -> None:
         self._hub.emit(events.MalformedDropped(reason=str(error)))
-        self._fail(
-            self._of_message(correlation), MalformedMessage(f"the reply cannot be read: {error}", certainty=None)
-        )
+        failure = MalformedMessage(f"the reply cannot be read: {error}", certainty=UNKNOWN)
+        self._fail(self._of_message(correlation), failure)
 
     def _stray(self, count: int) -> None:
         self._count_stray(count)
@@ -352,7 +355,7 @@ class Link:
             self._fail(queue, error)
 
     def _waiting(self) -> bool:
-        return bool(self._queue)
+        return bool(self._table)
 
     # -- the end of a call
 
@@ -398,4 +401,5 @@ class Link:
             certainty = None if entry.message else NOT_EXECUTED
             self._fail((entry,), ConnectionLost("the client was closed", certainty=certainty))
         self._queue.clear()
+        self._unconfirmed.clear()
         await self._sessions.close()

@@ -43,12 +43,10 @@ class FakePublisher:
         self.writable = True
         self.sent: list[Published] = []
         self.raises: BaseException | None = None
-        self.before: Callable[[], object] | None = None
+        self.after: Callable[[], object] | None = None
         self.closed = False
 
     def publish(self, target: str, body: bytes, properties: bytes, *, mandatory: bool) -> int:
-        if self.before is not None:
-            self.before()
         if self.raises is not None:
             raise self.raises
         assert not self.closed
@@ -56,6 +54,8 @@ class FakePublisher:
         found = decode_properties(properties)
         headers = decode_headers(found.get("headers", b""))
         self.sent.append(Published(len(self.sent) + 1, target, body, found, headers, mandatory))
+        if self.after is not None:
+            self.after()
         return len(self.sent)
 
     async def consumers(self, target: str) -> int | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -67,7 +68,7 @@ def test_a_plan_holds_every_call_once_in_order_and_keeps_to_all_limits(
         assert sum(len(call.data) for call in group) <= size
         assert all(call.method != "unknown" for call in group)
         assert sum(MICROS[call.method] / 1e6 for call in group) <= limit * (1 + 1e-9)
-    for first, second in zip(groups, groups[1:], strict=False):  # nothing is split without need
+    for first, second in itertools.pairwise(groups):  # nothing is split without need
         joined = [*first, second[0]]
         assert (
             len(joined) > min(most, max(room, 1))

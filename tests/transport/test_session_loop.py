@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_attempts_are_further_and_further_apart_and_begin_anew_after_a_success()
         b.plan = [OSError(str(n)) for n in range(9)]
         b.loop.start()
         await asyncio.sleep(60)
-        waits = [second - first for first, second in zip(b.attempts, b.attempts[1:], strict=False)]
+        waits = [second - first for first, second in itertools.pairwise(b.attempts)]
         assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10])
         assert [str(error) for error in b.failed] == [str(n) for n in range(9)]
         assert b.loop.last_error is None
@@ -106,7 +107,7 @@ def test_while_somebody_waits_the_attempts_are_closer() -> None:
         b.urgent = True
         b.loop.start()
         await asyncio.sleep(30)
-        waits = [second - first for first, second in zip(b.attempts, b.attempts[1:], strict=False)]
+        waits = [second - first for first, second in itertools.pairwise(b.attempts)]
         assert max(waits) <= 2.001
 
     run(scenario)
