@@ -21,6 +21,7 @@ from resilient_rpc.errors import (
     DeadlineExceeded,
     MalformedMessage,
     RemoteError,
+    TooLarge,
     UsageError,
 )
 from resilient_rpc.events import CallEnded, Events
@@ -39,6 +40,8 @@ from resilient_rpc.wire.faults import rebuild_fault
 GRACE = 1.0
 """Seconds past the deadline after which a blocking caller gives up on a link that should have ended the call."""
 MAX_TIMEOUT = 86_400.0 * 30
+MAX_PREFIX = 100
+"""Bytes before a service's name in the name of its queue, which has room for 255."""
 MAX_METHODS = 10_000
 """Names whose routes are remembered."""
 
@@ -65,6 +68,7 @@ class CallerOptions:
         check_timeout(self.timeout, "timeout")
         if type(self.links) is not int or self.links < 1:
             raise ConfigurationError(f"links={self.links!r}: give a whole number of at least 1")
+        check_prefix(self.prefix)
 
     def safety_of(self, method: str) -> Safety:
         """The class of a method that neither the call nor a contract names."""
@@ -78,6 +82,19 @@ def check_timeout(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= MAX_TIMEOUT:
         raise ConfigurationError(f"{name}={value!r}: give a positive number of seconds, at most {MAX_TIMEOUT:.0f}")
     return value
+
+
+def check_prefix(prefix: Any) -> str:
+    """Return `prefix` if it can begin the names of queues; `ConfigurationError` otherwise."""
+    if not isinstance(prefix, str) or not prefix.isascii() or len(prefix) > MAX_PREFIX:
+        raise ConfigurationError(f"prefix={prefix!r:.200}: give an ASCII text of at most {MAX_PREFIX} characters")
+    return prefix
+
+
+def check_tags(tags: Any) -> None:
+    """`ConfigurationError` unless it is a mapping from text to text."""
+    if not isinstance(tags, Mapping) or not all(isinstance(part, str) for item in tags.items() for part in item):
+        raise ConfigurationError(f"tags={tags!r:.200}: give a mapping from text to text")
 
 
 def check_safety(value: Any) -> Safety:
@@ -135,6 +152,8 @@ class Caller:
                 key = uuid.uuid4().hex
         elif type(key) is not str or not 0 < len(key) <= 255:  # noqa: PLR2004 - as long as a short string
             raise ConfigurationError(f"idempotency_key={key!r:.300}: give a text of 1 to 255 characters")
+        if tags is not None:
+            check_tags(tags)
         trace: Mapping[str, str] | None = None
         context = None if detached else current_context()
         if context is not None:
@@ -246,7 +265,10 @@ class Caller:
             raise rebuild_fault(codec, answer.error, self.options.errors, ours=entry.modern)
         data: Any = answer.result if answer.result is not UNSET else codec.encode(None)
         if len(data) > self._shallow:
-            codec.check_depth(bytes(data), self.options.link.limits)
+            try:
+                codec.check_depth(bytes(data), self.options.link.limits)
+            except TooLarge as error:
+                raise TooLarge(f"{call.method}: the result is {error}", certainty=EXECUTED) from None
         try:
             result = (codec.anything if call.returns is None else codec.decoder(call.returns)).decode(data)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

@@ -108,7 +108,8 @@ class Client(Face):
             _refuse_running_loop()
         caller = self._caller or self._bound()
         build = _builder(caller, self._on_loop(), method, check_how(how))
-        return io_loop().run(lambda: map_calls(caller, build, params, window=window, return_errors=return_errors))
+        todo = list(params)  # here: whatever makes them may block
+        return io_loop().run(lambda: map_calls(caller, build, todo, window=window, return_errors=return_errors))
 
     def close(self) -> None:
         """End the connections and what policies have started; calls that still wait fail. Idempotent."""

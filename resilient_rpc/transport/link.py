@@ -30,6 +30,7 @@ from resilient_rpc.errors import (
     PublishRejected,
     Rejected,
     RpcError,
+    TooLarge,
     Unroutable,
 )
 from resilient_rpc.runtime import AsyncioRuntime
@@ -41,7 +42,7 @@ from resilient_rpc.transport.deadlines import Deadlines
 from resilient_rpc.transport.entry import Entry
 from resilient_rpc.transport.properties import Template, encode_headers
 from resilient_rpc.transport.session_loop import SessionLoop
-from resilient_rpc.transport.tables import Header
+from resilient_rpc.transport.tables import Header, short_string
 from resilient_rpc.wire.codec import Codec, codec_for, read_answers
 from resilient_rpc.wire.envelope import VERSION, Answer
 from resilient_rpc.wire.limits import Limits
@@ -62,6 +63,19 @@ class LinkOptions:
     backoff: Backoff = field(default_factory=Backoff)
     max_pending: int = 250_000
     app_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.batching is not None and not isinstance(self.batching, Batching):
+            raise ConfigurationError(f"batching={self.batching!r}: give a Batching, or None")
+        if not isinstance(self.limits, Limits):
+            raise ConfigurationError(f"limits={self.limits!r}: give Limits")
+        if type(self.max_pending) is not int or self.max_pending < 1:
+            raise ConfigurationError(f"max_pending={self.max_pending!r}: give a whole number of at least 1")
+        if self.app_id is not None:
+            try:
+                short_string(self.app_id)
+            except (TooLarge, ConfigurationError) as error:
+                raise ConfigurationError(f"app_id={self.app_id!r:.300}: {error}") from None
 
 
 class Link:

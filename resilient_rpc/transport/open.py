@@ -13,11 +13,11 @@ def open_transport(url: str, *, name: str = "", lane: bool = True) -> Transport:
 
     `name` is shown to operators; `lane=False` has pika encode and decode every frame.
     """
+    if not isinstance(url, str):
+        raise ConfigurationError(f"a URL is a text, not {type(url).__name__}")
     parsed = parse_url(url)
     if isinstance(parsed, AmqpUrl):
         from resilient_rpc.transport.amqp import AmqpTransport  # noqa: PLC0415 - who uses memory:// needs no pika
 
         return AmqpTransport(parsed, lane=lane)
-    if not isinstance(url, str):
-        raise ConfigurationError(f"a URL is a text, not {type(url).__name__}")
     return MemoryTransport(parsed.name, session_name=name)
