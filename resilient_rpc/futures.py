@@ -45,7 +45,7 @@ class CallbackThread:
             work = self._work.get()
             try:
                 work()
-            except Exception:
+            except BaseException:  # SystemExit too: it would end the callbacks of everybody else
                 log.exception("a callback failed")
 
 

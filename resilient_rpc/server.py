@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import math
 import os
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar, overload
 
 from resilient_rpc.call import Safety
-from resilient_rpc.caller import check_safety, check_timeout
+from resilient_rpc.caller import check_prefix, check_safety, check_timeout
 from resilient_rpc.context import Context
 from resilient_rpc.contract import Binder, Method, Methods, check_name
 from resilient_rpc.errors import ConfigurationError, UsageError
@@ -58,6 +59,8 @@ class Server:
         reply_prefixes: tuple[str, ...] = ("rpc.reply.",),
     ) -> None:
         self.service = service
+        if name is not None and not isinstance(name, str):
+            raise ConfigurationError(f"name={name!r}: give a text")
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self._methods = Methods(service)
         self._options = ServingOptions(
@@ -69,7 +72,7 @@ class Server:
             reply_prefixes=reply_prefixes,
         )
         self._transport = open_transport(url, name=self.name, lane=lane)
-        self._queue = QueueSpec(name=prefix + service, service=service)
+        self._queue = QueueSpec(name=check_prefix(prefix) + service, service=service)
         self._events = Events()
         self._serving: Serving | None = None
         self._background: _Background | None = None
@@ -148,7 +151,11 @@ class Server:
 
     async def __aenter__(self) -> Self:
         self._begin()
-        await self._current().ready(STARTED_WITHIN)
+        try:
+            await self._current().ready(STARTED_WITHIN)
+        except BaseException:
+            await self._end()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -247,8 +254,9 @@ class _Background:
 
     def stop(self) -> None:
         """Drain, and wait for the end."""
-        if self._loop is not None and self._stop is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
+        if self._loop is not None and self._stop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended by itself
+                self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
     def _main(self) -> None:
@@ -263,6 +271,4 @@ class _Background:
         except Exception as error:
             self._error = error
         finally:
-            if self._error is not None:
-                await self._server._end()  # noqa: SLF001 - its own other half
             self._ready.set()

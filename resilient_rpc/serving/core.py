@@ -64,6 +64,18 @@ class ServingOptions:
             value = getattr(self, name)
             if value is not None and (type(value) is not int or not 1 <= value <= 65_535):  # noqa: PLR2004 - AMQP's 16 bits
                 raise ConfigurationError(f"{name}={value!r}: give a whole number from 1 to 65535")
+        if self.batching is not None and not isinstance(self.batching, Batching):
+            raise ConfigurationError(f"batching={self.batching!r}: give a Batching, or None")
+        if not isinstance(self.limits, Limits):
+            raise ConfigurationError(f"limits={self.limits!r}: give Limits")
+        # A text would be taken for its letters, and an empty prefix would accept the queue of any service.
+        good = isinstance(self.reply_prefixes, tuple | list) and all(
+            isinstance(prefix, str) and prefix for prefix in self.reply_prefixes
+        )
+        if not good:
+            raise ConfigurationError(
+                f"reply_prefixes={self.reply_prefixes!r}: give a tuple of texts, none of them empty"
+            )
 
 
 class Serving:
