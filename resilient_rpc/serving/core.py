@@ -69,13 +69,9 @@ class ServingOptions:
         if not isinstance(self.limits, Limits):
             raise ConfigurationError(f"limits={self.limits!r}: give Limits")
         # A text would be taken for its letters, and an empty prefix would accept the queue of any service.
-        good = isinstance(self.reply_prefixes, tuple | list) and all(
-            isinstance(prefix, str) and prefix for prefix in self.reply_prefixes
-        )
-        if not good:
-            raise ConfigurationError(
-                f"reply_prefixes={self.reply_prefixes!r}: give a tuple of texts, none of them empty"
-            )
+        prefixes: Any = self.reply_prefixes
+        if not isinstance(prefixes, tuple | list) or not all(isinstance(each, str) and each for each in prefixes):
+            raise ConfigurationError(f"reply_prefixes={prefixes!r}: give a tuple of texts, none of them empty")
 
 
 class Serving:
