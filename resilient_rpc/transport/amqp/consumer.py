@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import Any
 
 from resilient_rpc.errors import ConfigurationError, ConnectionLost, NotConnected
+from resilient_rpc.transport.amqp.acks import Acks
 from resilient_rpc.transport.amqp.session import Session
 from resilient_rpc.transport.base import ConsumerEvents, Delivery, QueueSpec
 from resilient_rpc.transport.topology import Binding, Exchange, Step, topology
@@ -24,10 +26,11 @@ class AmqpConsumer(Session):
 
     def ack(self, tag: int) -> None:
         """See `transport.base.Consumer`."""
-        self._lane.ack(tag)
+        self._acks.add(tag)
 
     def nack(self, tag: int, *, requeue: bool) -> None:
         """See `transport.base.Consumer`."""
+        self._acks.skip(tag)
         self._lane.nack(tag, requeue=requeue)
 
     async def cancel(self) -> None:
@@ -39,7 +42,14 @@ class AmqpConsumer(Session):
         with contextlib.suppress(ConnectionLost, NotConnected, ConfigurationError):  # ended: there is nothing to cancel
             await self.ask(self._channel.basic_cancel, self._tag)
 
+    async def close(self) -> None:
+        """See `transport.base.Consumer`."""
+        if self._ended is None:
+            self._acks.flush()
+        await super().close()
+
     async def _set_up(self) -> None:
+        self._acks = Acks(asyncio.get_running_loop().call_soon, self._lane.ack)
         self._reports.delivered = lambda delivery: self._tell(self._events.delivered, delivery)
         for step in topology(self._spec):
             self.phase = f"declaring {step}"
@@ -54,7 +64,7 @@ class AmqpConsumer(Session):
     def _connect_reports(self) -> None:
         if not self._cancelled:
             self._reports.delivered = self._events.delivered
-        self.ack, self.nack = self._lane.ack, self._lane.nack  # type: ignore[method-assign]  # saves a call for each
+        self.ack = self._acks.add  # type: ignore[method-assign]  # saves a call for each
 
     async def _declare(self, step: Step) -> None:
         channel = self._channel
@@ -67,7 +77,7 @@ class AmqpConsumer(Session):
 
     def _give_back(self, delivery: Delivery) -> None:
         """It was on its way when the consumer was cancelled."""
-        self._lane.nack(delivery.tag, requeue=True)
+        self.nack(delivery.tag, requeue=True)
 
     def _on_cancelled(self, _frame: Any) -> None:
         self._end(Exception(f"the broker cancelled the consumer: queue {self._spec.name!r} was deleted or moved"))

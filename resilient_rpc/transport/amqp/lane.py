@@ -71,8 +71,8 @@ class Lane(Protocol):
     def publish(self, target: str, body: bytes, properties: bytes, *, mandatory: bool) -> int:
         """See `transport.base.Publisher`."""
 
-    def ack(self, tag: int) -> None:
-        """See `transport.base.Consumer`."""
+    def ack(self, tag: int, multiple: bool = False, /) -> None:
+        """See `transport.base.Consumer`; with `multiple`, everything up to `tag`."""
 
     def nack(self, tag: int, *, requeue: bool) -> None:
         """See `transport.base.Consumer`."""
@@ -143,10 +143,10 @@ class FastLane:
         self._published += 1
         return self._published
 
-    def ack(self, tag: int) -> None:
-        """See `transport.base.Consumer`."""
+    def ack(self, tag: int, multiple: bool = False, /) -> None:
+        """See `Lane`."""
         if not self._closed:
-            self._stream.write(_pack_ack(METHOD, self._number, 13, BASIC, ACK, tag, 0, 0xCE))
+            self._stream.write(_pack_ack(METHOD, self._number, 13, BASIC, ACK, tag, multiple, 0xCE))
 
     def nack(self, tag: int, *, requeue: bool) -> None:
         """See `transport.base.Consumer`."""

@@ -57,10 +57,10 @@ class PikaLane:
         self._published += 1
         return self._published
 
-    def ack(self, tag: int) -> None:
-        """See `transport.base.Consumer`."""
+    def ack(self, tag: int, multiple: bool = False, /) -> None:
+        """See `Lane`."""
         if not self._closed:
-            self._channel.basic_ack(tag)
+            self._channel.basic_ack(tag, multiple)
 
     def nack(self, tag: int, *, requeue: bool) -> None:
         """See `transport.base.Consumer`."""

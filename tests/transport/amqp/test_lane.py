@@ -54,8 +54,8 @@ class Channel:
         for at in range(0, len(body), FRAME_MAX - 8):
             self._stream.write(pika_frame.Body(CHANNEL, body[at : at + FRAME_MAX - 8]).marshal())
 
-    def basic_ack(self, tag: int) -> None:
-        self._stream.write(pika_frame.Method(CHANNEL, spec.Basic.Ack(tag)).marshal())
+    def basic_ack(self, tag: int, multiple: bool = False) -> None:
+        self._stream.write(pika_frame.Method(CHANNEL, spec.Basic.Ack(tag, multiple)).marshal())
 
     def basic_nack(self, tag: int, *, requeue: bool) -> None:
         self._stream.write(pika_frame.Method(CHANNEL, spec.Basic.Nack(tag, requeue=requeue)).marshal())
