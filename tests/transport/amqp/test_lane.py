@@ -170,6 +170,7 @@ def test_both_lanes_send_the_same_bytes(target: str, body: bytes, encoded: bytes
     for rig in (fast, slow):
         assert rig.lane.publish(target, body, encoded, mandatory=mandatory) == 1
         rig.lane.ack(2**40)
+        rig.lane.ack(7, True)
         rig.lane.nack(3, requeue=mandatory)
         assert rig.lane.publish(target, b"", encoded, mandatory=mandatory) == 2
 
