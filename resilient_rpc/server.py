@@ -31,6 +31,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=Event)
 STARTED_WITHIN = 30.0
 """Seconds that `start` waits for the first connection."""
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SECOND_SIGNAL = 130
 
 
@@ -142,7 +143,13 @@ class Server:
 
     def run(self) -> None:
         """Serve in this thread until SIGTERM or SIGINT, then drain. A second signal ends the process at once."""
-        asyncio.run(self._run())
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        try:
+            asyncio.run(self._run())
+        finally:
+            for number, handler in before.items():
+                if handler is not None:  # None: it was not set by Python, which cannot set it again
+                    signal.signal(number, handler)
 
     async def serve(self) -> None:
         """Serve on the running loop until cancelled, then drain."""
@@ -211,7 +218,7 @@ class Server:
                 os._exit(SECOND_SIGNAL)
             stop.set()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in SIGNALS:
             loop.add_signal_handler(number, asked)
         self._begin()
         try:

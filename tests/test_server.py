@@ -432,8 +432,11 @@ def test_a_signal_drains_and_a_second_one_ends_at_once(name: str, times: str) ->
 def test_run_ends_with_what_will_never_let_it_serve(bus: Bus) -> None:
     with bus.broker.turn:
         bus.broker.declare(QueueSpec(name="rpc.shop", service="shop", arguments={"x-max-length": 5}))
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(ConfigurationError, match="x-max-length"):
-        server(bus).run()
-    assert signal.getsignal(signal.SIGTERM) is before
+    before = signal.signal(signal.SIGTERM, mine := lambda *_: None)
+    try:
+        with pytest.raises(ConfigurationError, match="x-max-length"):
+            server(bus).run()
+        assert signal.getsignal(signal.SIGTERM) is mine, "the user's own handlers are put back"
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert bus.connections == []
