@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from threading import get_ident
 from typing import Any, Self, Unpack
 
 from resilient_rpc.call import Call, Reply
@@ -144,6 +145,7 @@ class AsyncClient(Face):
     def __init__(self, url: str, **settings: Unpack[Settings]) -> None:
         super().__init__(url, **settings)
         self._binding: tuple[AsyncioRuntime, Caller] | None = None
+        self._thread = 0
 
     def after_fork(self) -> None:
         """See `Face`."""
@@ -206,7 +208,8 @@ class AsyncClient(Face):
 
     def _bound(self) -> tuple[AsyncioRuntime, Caller]:
         bound = self._binding
-        if bound is not None and bound[0].loop is asyncio.get_running_loop():
+        # Not get_running_loop(): up to Python 3.11 it asks the kernel for the process's id each time.
+        if bound is not None and self._thread == get_ident() and bound[0].loop.is_running():
             return bound
         if bound is not None and not bound[0].loop.is_closed():
             raise UsageError(
@@ -215,6 +218,7 @@ class AsyncClient(Face):
         runtime = running_runtime().scope()  # its own, so that closing this client ends what it has started
         self._caller = self._new_caller()
         self._caller.connect(self._transport, runtime)
+        self._thread = get_ident()
         self._binding = runtime, self._caller
         return self._binding
 

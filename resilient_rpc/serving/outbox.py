@@ -168,6 +168,7 @@ class Outbox:
             except OSError:  # the session has just ended: `lost` follows
                 unsent.appendleft(parcel)
                 return
+        session.flush()
 
     def _publish(self, session: Publisher, parcel: Parcel) -> None:
         letter = parcel.letters[-1]

@@ -87,6 +87,9 @@ class Publisher(Protocol):
         `ConnectionError` when the session has ended; in both cases nothing was sent.
         """
 
+    def flush(self) -> None:
+        """Have what was published leave at once; otherwise it leaves in the loop's next turn."""
+
     async def consumers(self, target: str) -> int | None:
         """How many consumers the queue has, by a passive declare; None if there is no such queue."""
 

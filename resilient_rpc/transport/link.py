@@ -171,8 +171,9 @@ class Link:
             if not session.writable:  # the rest goes when the socket takes data again
                 for rest in groups[position:]:
                     self._queue.extend(rest)
-                return
+                break
             self._publish(session, group)
+        session.flush()
 
     def _group(self, entries: Sequence[Entry]) -> Sequence[Sequence[Entry]]:
         batching = self._options.batching

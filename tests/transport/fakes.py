@@ -61,6 +61,9 @@ class FakePublisher:
     async def consumers(self, target: str) -> int | None:
         return 0
 
+    def flush(self) -> None:
+        """See `transport.base.Publisher`; what is published is seen at once."""
+
     async def close(self) -> None:
         self.closed = True
 

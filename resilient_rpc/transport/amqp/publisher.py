@@ -28,6 +28,10 @@ class AmqpPublisher(Session):
         """See `transport.base.Publisher`. An open session has its lane's method in place of this."""
         return self._lane.publish(target, body, properties, mandatory=mandatory)
 
+    def flush(self) -> None:
+        """See `transport.base.Publisher`."""
+        self._connection.stream.flush()
+
     async def consumers(self, target: str) -> int | None:
         """See `transport.base.Publisher`."""
         channel = await self._new_channel()  # a queue that is missing closes its channel

@@ -149,6 +149,11 @@ class Stream(asyncio.BufferedProtocol):
             self._flush_due = True
             self._loop.call_soon(self._tick)
 
+    def flush(self) -> None:
+        """Send what was written now, not in the next turn; within a read, when that is done."""
+        if self._out and not self._reading:
+            self._flush()
+
     def get_write_buffer_size(self) -> int:
         """Bytes that have not left yet."""
         return self._size + (0 if self.closed or self._transport is None else self._transport.get_write_buffer_size())

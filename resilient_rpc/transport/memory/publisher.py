@@ -51,6 +51,9 @@ class MemoryPublisher(Session):
                     self._send(tag, target, body, properties, mandatory)
         return tag
 
+    def flush(self) -> None:
+        """See `transport.base.Publisher`."""
+
     async def consumers(self, target: str) -> int | None:
         """See `transport.base.Publisher`."""
         return await self.ask(lambda: self._broker.consumers(target))
