@@ -22,9 +22,11 @@ class Addresses:
 
     def accept(self, address: object) -> bool:
         """Whether a reply may go there."""
+        if type(address) is not str:
+            return False
         if address in self._good:
             return True
-        if type(address) is not str or len(address) > MAX_ADDRESS:
+        if len(address) > MAX_ADDRESS:
             return False
         good = bool(
             _DIRECT.fullmatch(address)
