@@ -292,6 +292,14 @@ class TestCalling:
 
         asyncio.run(main())
 
+    def test_many_methods_do_not_fill_the_memory(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("resilient_rpc.caller.MAX_METHODS", 5)
+        with Client(shop.url) as client:
+            for number in range(12):
+                with pytest.raises(MethodNotFound):
+                    client.call(f"shop.m{number}")
+            assert len(client._caller.pool.links[0].routes) <= 5  # type: ignore[union-attr]
+
 
 class TestErrors:
     def test_an_error_has_the_servers_word_on_it(self, colour: Colour, shop: Shop) -> None:

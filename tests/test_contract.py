@@ -553,6 +553,24 @@ def test_an_annotation_that_cannot_be_decoded_is_a_configuration_error(annotatio
         made(opened)
 
 
+def test_a_signature_that_no_struct_can_hold_is_a_configuration_error() -> None:
+    def bad(a: Any) -> None: ...
+
+    bad.__annotations__["a"] = Annotated[int, msgspec.Meta(min_length=1)]
+    with pytest.raises(ConfigurationError):
+        made(bad)
+
+
+@both
+def test_positional_only_parameters_may_all_have_defaults(codec: Codec) -> None:
+    def take(a: int = 1, /, b: int = 2) -> Any:
+        return a, b
+
+    assert call(take, {"b": 5}, codec) == (1, 5)
+    assert call(take, {}, codec) == (1, 2)
+    assert call(take, [7], codec) == (7, 2)
+
+
 # -- names
 
 
