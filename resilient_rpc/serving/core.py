@@ -88,7 +88,6 @@ class Serving:
     ) -> None:
         loop = self._loop = asyncio.get_running_loop()
         self._transport, self._queue, self._options, self._hub, self._name = transport, queue, options, hub, name
-        self._executor = Executor(loop, options.concurrency, self._done, f"rpc-{queue.service}")
         self._intake = Intake(methods, options.limits, Addresses(options.reply_prefixes), self._refuse)
         self._outbox = Outbox(
             transport,
@@ -96,6 +95,9 @@ class Serving:
             batching=options.batching,
             backoff=options.backoff,
             done=self._answered,
+        )
+        self._executor = Executor(
+            loop, options.concurrency, self._done, f"rpc-{queue.service}", worked_off=self._outbox.flush
         )
         self._consuming: SessionLoop[Consumer] = SessionLoop(
             self._open, opened=self._opened, failed=self._failed, urgent=lambda: True, backoff=options.backoff

@@ -66,8 +66,17 @@ class Executor:
     quick call's cost. As soon as one waits, that task is its own, and the next call gets another.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, slots: int, done: Done, name: str) -> None:
-        self._loop, self._slots, self._done = loop, slots, done
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        slots: int,
+        done: Done,
+        name: str,
+        *,
+        worked_off: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`done` takes what becomes of each call; `worked_off` is told when none is left that could run now."""
+        self._loop, self._slots, self._done, self._worked_off = loop, slots, done, worked_off
         self._waiting: deque[Job] = deque()
         self._running = 0
         self._fresh = False
@@ -173,6 +182,7 @@ class Executor:
                 held = 0.0
                 await asyncio.sleep(0)
         self._fresh = False
+        self._worked_off()  # all that came together is answered: the answers need not wait for another turn
         self._pump()
 
     def _begin(self, job: Job) -> Waiting | None:

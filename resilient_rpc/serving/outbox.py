@@ -53,7 +53,7 @@ class Outbox:
     ) -> None:
         self._transport, self._done = transport, done
         self._batching = batching
-        self._coalescer: Coalescer[Answered] = Coalescer(loop, self._flush)
+        self._coalescer: Coalescer[Answered] = Coalescer(loop, self.flush)
         self._unsent: deque[Parcel] = deque()
         self._unconfirmed: dict[int, Parcel] = {}
         self._templates: dict[tuple[str, str, bool], Template] = {}
@@ -114,7 +114,8 @@ class Outbox:
 
     # -- out
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send now what there is to send, instead of in the loop's next turn."""
         inbox = self._coalescer.inbox
         if len(inbox) == 1:
             letter, data = inbox.popleft()
