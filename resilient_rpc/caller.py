@@ -17,6 +17,7 @@ from resilient_rpc.context import current_context
 from resilient_rpc.contract import check_name, split_method
 from resilient_rpc.errors import (
     EXECUTED,
+    NOT_EXECUTED,
     ConfigurationError,
     DeadlineExceeded,
     MalformedMessage,
@@ -227,7 +228,8 @@ class Caller:
                 settled = await runtime.wait((entry,), max(call.remaining(), 0.0) + GRACE) is not None
         finally:
             if not settled:
-                link.forget(entry, DeadlineExceeded(f"{call.method}: no answer by the deadline"))
+                certainty = None if entry.message else NOT_EXECUTED
+                link.forget(entry, DeadlineExceeded(f"{call.method}: no answer by the deadline", certainty=certainty))
         return self._reply(entry, entry.result(), call)
 
     def _entry(self, link: Link, call: Call) -> Entry:

@@ -101,7 +101,8 @@ class Link:
         self.routes: dict[tuple[str, Safety], tuple[Route, str]] = {}
         self._templates: dict[tuple[str, int, Route], Template] = {}
         self._blocked: str | None = None
-        self._token = ""
+        self._tokens: dict[str, Target] = {}
+        """A secret for each target and session: who serves one of them cannot answer calls to another."""
         self._published = 0
         self._closed = False
         self._sessions: SessionLoop[Publisher] = SessionLoop(
@@ -205,8 +206,9 @@ class Link:
             return
         number = self._published + 1  # the tag that this session will give it
         try:
+            token = first.route.target.token or self._introduce(first.route.target)
             properties = self._template(first, len(group)).fill(
-                f"{self._token}.{number}", int(time.time()), math.ceil(left * 1000)
+                f"{token}.{number}", int(time.time()), math.ceil(left * 1000)
             )
             tag = session.publish(first.route.target.name, body, properties, mandatory=True)
         except (ProtocolError, ConfigurationError) as error:
@@ -221,6 +223,11 @@ class Link:
             entry.message = tag
             entry.data = b""
         self._unconfirmed[tag] = group
+
+    def _introduce(self, target: Target) -> str:
+        token = target.token = secrets.token_urlsafe(16)
+        self._tokens[token] = target
+        return token
 
     def _template(self, first: Entry, count: int) -> Template:
         key = (first.method, count, first.route)
@@ -247,7 +254,7 @@ class Link:
         """A reply."""
         properties = delivery.properties
         correlation = properties.get("correlation_id")
-        if type(correlation) is not str or not correlation.startswith(self._token):
+        if not isinstance(correlation, str) or (target := self._tokens.get(correlation.partition(".")[0])) is None:
             self._stray(1)
             return
         try:
@@ -258,16 +265,16 @@ class Link:
             self._malformed(correlation, error)
             return
         modern = b"rpc-version" in properties.get("headers", b"")
-        take = self._table.pop
-        method, learn = "", None
+        table, method, learn = self._table, "", None
         for answer in answers:
-            entry = take(answer.id, None)  # type: ignore[arg-type]  # any id may come; others are not in it
-            if entry is None:
+            entry = table.get(answer.id)  # type: ignore[arg-type]  # any id may come; others are not in it
+            if entry is None or entry.route.target is not target:
                 self._unmatched(answer, correlation, codec, modern=modern)
                 continue
+            del table[entry.id]
             entry.bucket.pop(entry.id, None)
             if entry.method != method:
-                method, target = entry.method, entry.route.target
+                method = entry.method
                 target.modern = modern
                 learn = target.learner(method, self._now()) if modern else None
             if learn is not None:
@@ -287,11 +294,12 @@ class Link:
         self._stray(1)
 
     def _of_message(self, correlation: str) -> Sequence[Entry]:
-        number = correlation.rpartition(".")[2]
+        token, _, number = correlation.partition(".")
         if not number.isdecimal() or len(number) > 20:  # noqa: PLR2004 - digits of 2**64
             return ()
         tag = int(number)
-        return self._unconfirmed.get(tag) or [e for e in self._table.values() if e.message == tag]
+        found = self._unconfirmed.get(tag) or [e for e in self._table.values() if e.message == tag]
+        return found if found and found[0].route.target is self._tokens.get(token) else ()
 
     def _malformed(self, correlation: str, error: ProtocolError) -> None:
         self._hub.emit(events.MalformedDropped(reason=str(error)))
@@ -356,7 +364,9 @@ class Link:
         return await self._transport.publisher(self, replies=True, timeout=self._transport.connect_timeout)
 
     def _opened(self, _: Publisher) -> None:
-        self._token = secrets.token_urlsafe(16)
+        for target in self._tokens.values():
+            target.token = ""
+        self._tokens.clear()
         self._published = 0
         self._templates.clear()  # they hold the reply address
         self._hub.emit(events.ConnectionStateChanged(state="connected"))
