@@ -47,6 +47,8 @@ from resilient_rpc.wire.codec import Codec, codec_for, read_answers
 from resilient_rpc.wire.envelope import VERSION, Answer
 from resilient_rpc.wire.limits import Limits
 
+AT_ONCE = 4_096
+"""Calls that are grouped at once: of a flood that the socket cannot take, the rest is not looked at again and again."""
 TEMPLATES = 1_000
 """Pre-encoded properties that are kept; methods of a service are few, but a hostile caller of ours may make many."""
 
@@ -165,15 +167,16 @@ class Link:
         if self._blocked is not None:
             self._refuse_queue(self._blocked)
             return
-        waiting = [entry for entry in self._queue if not entry.done()]
-        self._queue.clear()
-        groups = self._group(waiting)
-        for position, group in enumerate(groups):
-            if not session.writable:  # the rest goes when the socket takes data again
-                for rest in groups[position:]:
-                    self._queue.extend(rest)
-                break
-            self._publish(session, group)
+        queue = self._queue
+        while queue:
+            waiting = [entry for entry in _take(queue, AT_ONCE) if not entry.done()]
+            groups = self._group(waiting)
+            for position, group in enumerate(groups):
+                # Where the socket is full, the rest goes when it takes data again; at an end, on the next session.
+                if not session.writable or not self._publish(session, group):
+                    queue.extendleft(entry for rest in reversed(groups[position:]) for entry in reversed(rest))
+                    session.flush()
+                    return
         session.flush()
 
     def _group(self, entries: Sequence[Entry]) -> Sequence[Sequence[Entry]]:
@@ -192,7 +195,8 @@ class Link:
                 groups.extend([entry] for entry in same)
         return groups
 
-    def _publish(self, session: Publisher, group: Sequence[Entry]) -> None:
+    def _publish(self, session: Publisher, group: Sequence[Entry]) -> bool:
+        """Hand a message over; False: the session has ended, and nothing was sent."""
         first = group[0]
         if len(group) == 1:
             body, latest = first.data, first.deadline
@@ -203,7 +207,7 @@ class Link:
         if left <= 0:
             for entry in group:
                 self._expired(entry)
-            return
+            return True
         number = self._published + 1  # the tag that this session will give it
         try:
             token = first.route.target.token or self._introduce(first.route.target)
@@ -213,16 +217,16 @@ class Link:
             tag = session.publish(first.route.target.name, body, properties, mandatory=True)
         except (ProtocolError, ConfigurationError) as error:
             self._fail(group, error)
-            return
-        except OSError:  # it has just ended: `lost` follows, and what was not sent waits for the next session
-            self._queue.extend(group)
-            return
+            return True
+        except OSError:  # `lost` follows
+            return False
         self._published = tag
         self.messages += 1
         for entry in group:
             entry.message = tag
             entry.data = b""
         self._unconfirmed[tag] = group
+        return True
 
     def _introduce(self, target: Target) -> str:
         token = target.token = secrets.token_urlsafe(16)
@@ -428,3 +432,7 @@ class Link:
         self._queue.clear()
         self._unconfirmed.clear()
         await self._sessions.close()
+
+
+def _take(queue: deque[Entry], most: int) -> list[Entry]:
+    return [queue.popleft() for _ in range(min(most, len(queue)))]
