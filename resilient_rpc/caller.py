@@ -32,7 +32,8 @@ from resilient_rpc.stats import CallStats
 from resilient_rpc.transport.base import Transport
 from resilient_rpc.transport.batching import Route
 from resilient_rpc.transport.entry import Entry
-from resilient_rpc.transport.link import Link, LinkOptions
+from resilient_rpc.transport.link import Link
+from resilient_rpc.transport.options import LinkOptions
 from resilient_rpc.transport.pool import Pool
 from resilient_rpc.wire.codec import JSON, Codec
 from resilient_rpc.wire.envelope import Answer, Meta, Request

@@ -15,8 +15,8 @@ from resilient_rpc.policy import Policy
 from resilient_rpc.service import Service
 from resilient_rpc.stats import CallStats, StatsSnapshot
 from resilient_rpc.transport.batching import Batching
-from resilient_rpc.transport.link import LinkOptions
 from resilient_rpc.transport.open import open_transport
+from resilient_rpc.transport.options import LinkOptions
 from resilient_rpc.wire.codec import CODECS, JSON
 from resilient_rpc.wire.limits import Limits
 

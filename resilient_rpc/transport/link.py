@@ -13,7 +13,6 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from resilient_rpc import events
 from resilient_rpc.call import Safety
@@ -30,54 +29,22 @@ from resilient_rpc.errors import (
     PublishRejected,
     Rejected,
     RpcError,
-    TooLarge,
     Unroutable,
 )
 from resilient_rpc.runtime import AsyncioRuntime
-from resilient_rpc.transport.backoff import Backoff
 from resilient_rpc.transport.base import Delivery, Publisher, Transport
-from resilient_rpc.transport.batching import Batching, Route, Target, plan
+from resilient_rpc.transport.batching import Route, Target, plan
 from resilient_rpc.transport.coalescer import Coalescer
 from resilient_rpc.transport.deadlines import Deadlines
 from resilient_rpc.transport.entry import Entry
-from resilient_rpc.transport.properties import Template, encode_headers
+from resilient_rpc.transport.options import LinkOptions
 from resilient_rpc.transport.session_loop import SessionLoop
-from resilient_rpc.transport.tables import Header, short_string
+from resilient_rpc.transport.templates import Templates
 from resilient_rpc.wire.codec import Codec, codec_for, read_answers
-from resilient_rpc.wire.envelope import VERSION, Answer
-from resilient_rpc.wire.limits import Limits
+from resilient_rpc.wire.envelope import Answer
 
 AT_ONCE = 4_096
 """Calls that are grouped at once: of a flood that the socket cannot take, the rest is not looked at again and again."""
-TEMPLATES = 1_000
-"""Pre-encoded properties that are kept; methods of a service are few, but a hostile caller of ours may make many."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinkOptions:
-    """What a client's links have in common.
-
-    `max_pending`: calls that may wait on one link (default 250,000).
-    """
-
-    batching: Batching | None = field(default_factory=Batching)
-    limits: Limits = field(default_factory=Limits)
-    backoff: Backoff = field(default_factory=Backoff)
-    max_pending: int = 250_000
-    app_id: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.batching is not None and not isinstance(self.batching, Batching):
-            raise ConfigurationError(f"batching={self.batching!r}: give a Batching, or None")
-        if not isinstance(self.limits, Limits):
-            raise ConfigurationError(f"limits={self.limits!r}: give Limits")
-        if type(self.max_pending) is not int or self.max_pending < 1:
-            raise ConfigurationError(f"max_pending={self.max_pending!r}: give a whole number of at least 1")
-        if self.app_id is not None:
-            try:
-                short_string(self.app_id)
-            except (TooLarge, ConfigurationError) as error:
-                raise ConfigurationError(f"app_id={self.app_id!r:.300}: {error}") from None
 
 
 class Link:
@@ -101,7 +68,7 @@ class Link:
         self._deadlines: Deadlines[Entry] = Deadlines(runtime.loop, runtime.now, self._expired)
         self._targets: dict[str, Target] = {}
         self.routes: dict[tuple[str, Safety], tuple[Route, str]] = {}
-        self._templates: dict[tuple[str, int, Route], Template] = {}
+        self._templates = Templates(options.app_id)
         self._blocked: str | None = None
         self._tokens: dict[str, Target] = {}
         """A secret for each target and session: who serves one of them cannot answer calls to another."""
@@ -211,7 +178,7 @@ class Link:
         number = self._published + 1  # the tag that this session will give it
         try:
             token = first.route.target.token or self._introduce(first.route.target)
-            properties = self._template(first, len(group)).fill(
+            properties = self._templates.get(first.method, len(group), first.route).fill(
                 f"{token}.{number}", int(time.time()), math.ceil(left * 1000)
             )
             tag = session.publish(first.route.target.name, body, properties, mandatory=True)
@@ -232,25 +199,6 @@ class Link:
         token = target.token = secrets.token_urlsafe(16)
         self._tokens[token] = target
         return token
-
-    def _template(self, first: Entry, count: int) -> Template:
-        key = (first.method, count, first.route)
-        found = self._templates.get(key)
-        if found is None:
-            if len(self._templates) >= TEMPLATES:
-                self._templates.clear()
-            session = self._sessions.session
-            headers: dict[str, Header] = {"rpc-version": VERSION, "rpc-method": first.method, "rpc-calls": count}
-            if key[2].safety is not Safety.UNSAFE:  # here too: a target that is not known yet is sent no `meta`
-                headers["rpc-safety"] = key[2].safety.value
-            found = self._templates[key] = Template(
-                content_type=key[2].codec.content_type,
-                headers=encode_headers(headers),
-                reply_to=session.reply_to if session is not None else "",
-                type="rpc.call" if count == 1 else "rpc.batch",
-                app_id=self._options.app_id,
-            )
-        return found
 
     # -- in: reports of the session
 
@@ -367,12 +315,12 @@ class Link:
     async def _open(self) -> Publisher:
         return await self._transport.publisher(self, replies=True, timeout=self._transport.connect_timeout)
 
-    def _opened(self, _: Publisher) -> None:
+    def _opened(self, session: Publisher) -> None:
         for target in self._tokens.values():
             target.token = ""
         self._tokens.clear()
         self._published = 0
-        self._templates.clear()  # they hold the reply address
+        self._templates.reset(session.reply_to)
         self._hub.emit(events.ConnectionStateChanged(state="connected"))
         if self._queue:
             self._send()

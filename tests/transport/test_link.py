@@ -34,7 +34,8 @@ from resilient_rpc.testing import VirtualClock
 from resilient_rpc.transport.backoff import Backoff
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.entry import Entry
-from resilient_rpc.transport.link import Link, LinkOptions
+from resilient_rpc.transport.link import Link
+from resilient_rpc.transport.options import LinkOptions
 from resilient_rpc.wire.codec import JSON, MSGPACK
 from resilient_rpc.wire.envelope import Request
 from resilient_rpc.wire.faults import rebuild_fault

@@ -1,0 +1,38 @@
+"""What a client's links have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from resilient_rpc.errors import ConfigurationError, TooLarge
+from resilient_rpc.transport.backoff import Backoff
+from resilient_rpc.transport.batching import Batching
+from resilient_rpc.transport.tables import short_string
+from resilient_rpc.wire.limits import Limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkOptions:
+    """What a client's links have in common.
+
+    `max_pending`: calls that may wait on one link (default 250,000).
+    """
+
+    batching: Batching | None = field(default_factory=Batching)
+    limits: Limits = field(default_factory=Limits)
+    backoff: Backoff = field(default_factory=Backoff)
+    max_pending: int = 250_000
+    app_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.batching is not None and not isinstance(self.batching, Batching):
+            raise ConfigurationError(f"batching={self.batching!r}: give a Batching, or None")
+        if not isinstance(self.limits, Limits):
+            raise ConfigurationError(f"limits={self.limits!r}: give Limits")
+        if type(self.max_pending) is not int or self.max_pending < 1:
+            raise ConfigurationError(f"max_pending={self.max_pending!r}: give a whole number of at least 1")
+        if self.app_id is not None:
+            try:
+                short_string(self.app_id)
+            except (TooLarge, ConfigurationError) as error:
+                raise ConfigurationError(f"app_id={self.app_id!r:.300}: {error}") from None
