@@ -27,7 +27,6 @@ from tests.servers.handle import Broker
 from tests.servers.ports import free_port
 from tests.servers.proxy import Proxy
 
-
 LATE = 1.0
 """Seconds after its deadline by which every call must have ended, on a machine that is busy with other things too."""
 
