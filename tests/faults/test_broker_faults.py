@@ -27,9 +27,6 @@ from tests.servers.handle import Broker
 from tests.servers.ports import free_port
 from tests.servers.proxy import Proxy
 
-LATE = 1.0
-"""Seconds after its deadline by which every call must have ended, on a machine that is busy with other things too."""
-
 
 class Held:
     """A server with one method that answers at once and one that waits until it is let go."""
@@ -62,15 +59,14 @@ class Held:
 
 def test_a_missing_queue_is_unroutable_at_once(amqp_url: str, service: str) -> None:
     with Client(amqp_url) as client:
-        took = []
-        for _ in range(6):  # the first one also connects; a busy machine may hold up one or the other
+        for _ in range(2):  # the first one also connects
             begin = time.monotonic()
             with pytest.raises(Unroutable) as caught:
                 client.call(f"{service}.anything", timeout=10.0)
-            took.append(time.monotonic() - begin)
+            took = time.monotonic() - begin
 
     assert caught.value.certainty is Certainty.NOT_EXECUTED
-    assert min(took) < 0.1
+    assert took < 0.1
 
 
 def test_a_broker_that_is_down_ends_the_call_at_its_deadline_not_connected(service: str) -> None:
@@ -95,7 +91,7 @@ def test_a_broker_that_is_down_ends_the_call_at_its_deadline_not_connected(servi
 
     assert {error.certainty, caught.value.certainty} == {Certainty.NOT_EXECUTED}
     assert min(took) >= 0.5
-    assert max(took) < 0.5 + LATE
+    assert max(took) < 0.9
 
 
 def test_wrong_credentials_end_the_call_at_once_and_are_not_shown(amqp_url: str, service: str) -> None:
@@ -153,7 +149,7 @@ def test_an_alarm_fails_calls_fast_and_is_over_when_it_is_over(module_broker: Br
             begin = time.monotonic()
             with pytest.raises(BrokerBlocked) as caught:
                 client.call(f"{service}.echo", [3], timeout=10.0)
-            assert time.monotonic() - begin < LATE
+            assert time.monotonic() - begin < 0.5
             assert caught.value.certainty is Certainty.NOT_EXECUTED
         finally:
             module_broker.ctl("set_vm_memory_high_watermark", "0.4")
@@ -206,7 +202,7 @@ def test_a_half_open_connection_ends_the_call_at_its_deadline_and_is_replaced(
         begin = time.monotonic()
         with pytest.raises(DeadlineExceeded) as caught:
             client.call(f"{service}.echo", [2], timeout=0.5)
-        assert time.monotonic() - begin < 0.5 + LATE
+        assert time.monotonic() - begin < 1.0
         assert caught.value.certainty is Certainty.UNKNOWN
         cuttable.thaw()
         cuttable.reset()
@@ -222,7 +218,7 @@ def test_a_frozen_broker_holds_no_call_past_its_deadline(private_broker: Broker,
             begin = time.monotonic()
             with pytest.raises(DeadlineExceeded):
                 client.call(f"{service}.echo", [2], timeout=1.0)
-            assert time.monotonic() - begin < 1.0 + LATE
+            assert time.monotonic() - begin < 1.5
         finally:
             private_broker.thaw()
         eventually(lambda: _answers(client, service), "an answer after the thaw", 20.0)
