@@ -115,10 +115,6 @@ class Target:
         if self._seconds and now - self._touched > IDLE:
             self._seconds.clear()
 
-    def seconds(self, method: str) -> float:
-        """The estimate; infinite if there is none."""
-        return self._seconds.get(method, math.inf)
-
 
 def plan(target: Target, calls: Iterable[C], batching: Batching) -> list[list[C]]:
     """Group the calls of one target into messages, in order."""
