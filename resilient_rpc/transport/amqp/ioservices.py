@@ -35,6 +35,15 @@ class Job:
         self._wanted = False
         return self._task.cancel()
 
+    def otherwise(self, clean_up: Callable[[], None]) -> None:
+        """Call `clean_up` if the coroutine has no result: also when it was cancelled before its first step."""
+
+        def look(task: asyncio.Task[Any]) -> None:
+            if task.cancelled() or task.exception() is not None:
+                clean_up()
+
+        self._task.add_done_callback(look)
+
     def _finish(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():
             return
@@ -107,11 +116,7 @@ class IOServices(nbio_interface.AbstractIOServices):  # type: ignore[misc]  # pi
 
         async def open_stream() -> Stream:
             name = server_hostname if ssl_context else None
-            try:
-                await self._loop.create_connection(lambda: stream, sock=sock, ssl=ssl_context, server_hostname=name)
-            except BaseException:
-                sock.close()
-                raise
+            await self._loop.create_connection(lambda: stream, sock=sock, ssl=ssl_context, server_hostname=name)
             return stream
 
         def linked(result: Any) -> None:
@@ -125,7 +130,9 @@ class IOServices(nbio_interface.AbstractIOServices):  # type: ignore[misc]  # pi
                     result = error
             on_done(result)
 
-        return Job(self._loop, open_stream(), linked, Stream.abort)
+        job = Job(self._loop, open_stream(), linked, Stream.abort)
+        job.otherwise(sock.close)  # pika let go of it
+        return job
 
     def _begin(self, stream: Stream, protocol_factory: Callable[[], Any]) -> tuple[Stream, Any]:
         if stream.closed:
