@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
+    from resilient_rpc.events import Event, Events
     from resilient_rpc.policy import Runtime
 
 
@@ -60,6 +61,13 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """W3C trace context: traceparent and tracestate."""
     returns: Any = None
     """The type of the result; None: as the codec decodes it."""
+    events: Events | None = None
+    """Where policies announce what they do: the client's."""
+
+    @property
+    def target(self) -> str:
+        """The service: what circuit breakers, budgets and limits keep their state by."""
+        return self.method.partition(".")[0]
 
     def remaining(self) -> float:
         """Seconds until the deadline; negative when it has passed."""
@@ -72,6 +80,15 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def replace(self, **changes: Any) -> Call:
         """A copy with some fields changed."""
         return msgspec.structs.replace(self, **changes)
+
+    def wants(self, event_type: type[Event]) -> bool:
+        """Whether anybody listens to this type of event: ask before building one where it costs."""
+        return self.events is not None and self.events.wants(event_type)
+
+    def emit(self, event: Event) -> None:
+        """Announce what happened to this call. Never under a lock."""
+        if self.events is not None:
+            self.events.emit(event)
 
 
 class Reply(msgspec.Struct, kw_only=True, eq=False):

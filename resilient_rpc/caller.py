@@ -173,6 +173,7 @@ class Caller:
             tags=tags or NO_TAGS,
             trace=trace,
             returns=returns,
+            events=self._events,
         )
 
     def _safety(self, method: str, safety: Safety | str | None, key: str | None) -> Safety:

@@ -36,7 +36,8 @@ class Chain:
     """Policies in order, the first outermost, around `terminal`.
 
     ConfigurationError when one is not a policy, or stands where it cannot do its work: a policy may name roles that it
-    must stand `above` (outside of) or `below` (inside of), as a collection, or as a mapping from role to the reason.
+    must stand `above` (outside of) or `below` (inside of), as a collection, or as a mapping from role to the reason;
+    and, in `excludes`, roles that it cannot stand together with, each with the reason.
     """
 
     def __init__(self, policies: Sequence[Policy], terminal: Handler) -> None:
@@ -65,6 +66,11 @@ def check_order(policies: Sequence[Policy]) -> None:
 
 
 def _check_pair(outer: Policy, inner: Policy) -> None:
+    for one, other in ((outer, inner), (inner, outer)):
+        excluded: Mapping[str, str] = getattr(one, "excludes", {})
+        role = getattr(other, "role", None)
+        if role is not None and role in excluded:
+            raise ConfigurationError(f"{_name(one)} and {_name(other)} exclude each other: {excluded[role]}")
     for policy, rule, other in ((inner, "above", outer), (outer, "below", inner)):
         role = getattr(other, "role", None)
         roles: Collection[str] = getattr(policy, rule, ())

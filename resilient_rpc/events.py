@@ -32,6 +32,30 @@ class CallEnded(Event, frozen=True, kw_only=True):
     degraded: bool = False
 
 
+class PolicyEvent(Event, frozen=True, kw_only=True):
+    """A policy decided something about a call. Each policy has subtypes of its own."""
+
+    policy: str
+    """The policy's `name` where it has one, else its class."""
+    method: str
+    target: str
+    attempt: int = 1
+
+
+class CallRejected(PolicyEvent, frozen=True, kw_only=True):
+    """A policy refused a call (or an attempt), and nothing left the process."""
+
+    reason: str
+    """One of few: ``open``, ``full``, ``rate``, ..."""
+    retry_after: float | None = None
+
+
+class PolicyBypassed(PolicyEvent, frozen=True, kw_only=True):
+    """A policy did not do its work for a call, and let it pass: the store behind it failed, or it does not apply."""
+
+    reason: str
+
+
 class ConnectionStateChanged(Event, frozen=True, kw_only=True):
     """A connection to the broker came, went, or stopped taking messages."""
 

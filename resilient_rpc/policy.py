@@ -43,8 +43,11 @@ class Policy(Protocol):
     """One stage of a chain.
 
     Shared between threads and loops: state changes only under a lock that is never held across an await. May declare
-    `role`, `above` and `below` as class attributes: its name in a chain, and the roles that must stand inside or
-    outside of it.
+    `role`, `above`, `below` and `excludes` as class attributes: its name in a chain, the roles that must stand inside
+    or outside of it, and those that it cannot stand together with.
+
+    A policy with state may have ``adopt(old)``: when the chain of a client is reloaded, it takes over the state of the
+    policy of the same class and `name` that it replaces.
     """
 
     async def __call__(self, call: Call, proceed: Handler, /) -> Reply:

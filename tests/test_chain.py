@@ -148,3 +148,18 @@ def test_a_wrong_order_is_refused_with_the_reason(policies: list[Policy], messag
 def test_what_is_no_policy_is_refused(policy: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         Chain([policy], echo)
+
+
+def test_policies_that_exclude_each_other_are_refused_in_either_order() -> None:
+    class One(Mark):
+        role: ClassVar[str] = "retry"
+        excludes: ClassVar[dict[str, str]] = {"hedge": "each would repeat the attempts of the other"}
+
+    class Other(Mark):
+        role: ClassVar[str] = "hedge"
+
+    one, other = One(name="one", seen=[]), Other(name="other", seen=[])
+    for order in ([one, other], [other, one]):
+        with pytest.raises(ConfigurationError, match=r"One and .*Other exclude each other: each would repeat"):
+            check_order(order)
+    check_order([one])
