@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from resilient_rpc.policies.budget import RetryBudget, common_budget
 from resilient_rpc.policies.deadline import Deadline
 from resilient_rpc.policies.timeout import AttemptTimeout
 
-__all__ = ["AttemptTimeout", "Deadline"]
+__all__ = ["AttemptTimeout", "Deadline", "RetryBudget", "common_budget"]
