@@ -97,7 +97,7 @@ class Executor:
     def room(self) -> int:
         """Slots that are free for more."""
         free = self._slots - self._running - len(self._waiting)
-        return max(0, free)
+        return free if free > 0 else 0  # noqa: FURB136 - max() takes twice as long, for every reply
 
     @property
     def running(self) -> int:
