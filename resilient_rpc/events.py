@@ -6,7 +6,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
@@ -19,9 +19,14 @@ log = logging.getLogger(__name__)
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something that happened. A hook on this type sees every event. Durations are seconds."""
 
+    log_level: ClassVar[int] = logging.WARNING
+    """At which level `log_events` writes events of this type. What comes with every call is DEBUG."""
+
 
 class CallEnded(Event, frozen=True, kw_only=True):
     """A logical call ended, in a result (`error` is None) or in an error."""
+
+    log_level: ClassVar[int] = logging.DEBUG
 
     method: str
     seconds: float
@@ -35,6 +40,8 @@ class CallEnded(Event, frozen=True, kw_only=True):
 class PolicyEvent(Event, frozen=True, kw_only=True):
     """A policy decided something about a call. Each policy has subtypes of its own."""
 
+    log_level: ClassVar[int] = logging.DEBUG
+
     policy: str
     """The policy's `name` where it has one, else its class."""
     method: str
@@ -45,6 +52,8 @@ class PolicyEvent(Event, frozen=True, kw_only=True):
 class CallRejected(PolicyEvent, frozen=True, kw_only=True):
     """A policy refused a call (or an attempt), and nothing left the process."""
 
+    log_level: ClassVar[int] = logging.WARNING
+
     reason: str
     """One of few: ``open``, ``full``, ``rate``, ..."""
     retry_after: float | None = None
@@ -52,6 +61,8 @@ class CallRejected(PolicyEvent, frozen=True, kw_only=True):
 
 class PolicyBypassed(PolicyEvent, frozen=True, kw_only=True):
     """A policy did not do its work for a call, and let it pass: the store behind it failed, or it does not apply."""
+
+    log_level: ClassVar[int] = logging.WARNING
 
     reason: str
 
