@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from resilient_rpc.policies.budget import RetryBudget, common_budget
+from resilient_rpc.policies.chaos import Chaos
 from resilient_rpc.policies.deadline import Deadline
+from resilient_rpc.policies.fallback import Fallback
+from resilient_rpc.policies.hedge import Hedge
 from resilient_rpc.policies.timeout import AttemptTimeout
 
-__all__ = ["AttemptTimeout", "Deadline", "RetryBudget", "common_budget"]
+__all__ = ["AttemptTimeout", "Chaos", "Deadline", "Fallback", "Hedge", "RetryBudget", "common_budget"]
