@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from resilient_rpc.testing.bench import Bench
 from resilient_rpc.testing.clock import VirtualClock, VirtualDeadlock
+from resilient_rpc.testing.scripted import ScriptedPeer, answer, drop, fail, hang
 
-__all__ = ["VirtualClock", "VirtualDeadlock"]
+__all__ = ["Bench", "ScriptedPeer", "VirtualClock", "VirtualDeadlock", "answer", "drop", "fail", "hang"]
