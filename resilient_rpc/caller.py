@@ -12,9 +12,9 @@ import msgspec
 from msgspec import UNSET
 
 from resilient_rpc.call import DEDUP, NO_TAGS, UNSAFE, Call, Reply, Safety
-from resilient_rpc.chain import compose
+from resilient_rpc.chain import Chain
 from resilient_rpc.context import current_context
-from resilient_rpc.contract import check_name, split_method
+from resilient_rpc.contract import split_method
 from resilient_rpc.errors import (
     EXECUTED,
     NOT_EXECUTED,
@@ -22,10 +22,12 @@ from resilient_rpc.errors import (
     DeadlineExceeded,
     MalformedMessage,
     RemoteError,
+    RpcError,
     TooLarge,
     UsageError,
 )
-from resilient_rpc.events import CallEnded, Events
+from resilient_rpc.events import AttemptEnded, CallEnded, Events
+from resilient_rpc.names import check_name
 from resilient_rpc.policy import Policy, Runtime
 from resilient_rpc.runtime import AsyncioRuntime
 from resilient_rpc.stats import CallStats
@@ -38,6 +40,7 @@ from resilient_rpc.transport.pool import Pool
 from resilient_rpc.wire.codec import JSON, Codec
 from resilient_rpc.wire.envelope import Answer, Meta, Request
 from resilient_rpc.wire.faults import rebuild_fault
+from resilient_rpc.wire.hints import read_hints
 
 GRACE = 1.0
 """Seconds past the deadline after which a blocking caller gives up on a link that should have ended the call."""
@@ -113,10 +116,14 @@ class Caller:
     def __init__(self, options: CallerOptions, events: Events, stats: CallStats) -> None:
         self.options, self.stats = options, stats
         self._events = events
-        self.handler = compose(options.policies, self._carry)
+        self.chain = Chain(options.policies, self._carry)
         self._pool: Pool | None = None
         self._shallow = options.link.limits.max_depth
         self._codec = options.codec
+
+    def install(self, policies: Sequence[Policy]) -> None:
+        """Send the calls from here on through other policies; those under way end as they began."""
+        self.chain = Chain(policies, self._carry)
 
     def connect(self, transport: Transport, runtime: AsyncioRuntime) -> Pool:
         """Make the links; they connect when they are first used."""
@@ -157,8 +164,8 @@ class Caller:
         if tags is not None:
             check_tags(tags)
         trace: Mapping[str, str] | None = None
-        context = None if detached else current_context()
-        if context is not None:
+        context = current_context()
+        if context is not None and not detached:
             deadline = min(deadline, context.deadline)
             trace = context.trace
             tags = {**context.tags, **(tags or {})}
@@ -185,15 +192,24 @@ class Caller:
 
     async def request(self, call: Call) -> Reply:
         """Send the call through the chain, and count it."""
-        stats, begin = self.stats, time.perf_counter()
+        stats, chain, begin = self.stats, self.chain, time.perf_counter()
         stats.begin()
         try:
-            reply = await self.handler(call)
+            reply = await chain.handler(call)
         except BaseException as error:
-            self.ended(call, time.perf_counter() - begin, None, error)
-            raise
+            failed = self.failed(chain, call, time.perf_counter() - begin, error)
+            if failed is error:
+                raise
+            raise failed from error
         self.ended(call, time.perf_counter() - begin, reply, None)
         return reply
+
+    def failed(self, chain: Chain, call: Call, seconds: float, error: BaseException) -> BaseException:
+        """Count a call that failed; what its caller is to get."""
+        if not isinstance(error, RpcError):
+            error = chain.contain(call, error)
+        self.ended(call, seconds, None, error)
+        return error
 
     def ended(self, call: Call, seconds: float, reply: Reply | None, error: BaseException | None) -> None:
         """Count a call that ended, and announce it."""
@@ -210,8 +226,10 @@ class Caller:
             )
             self._events.emit(event)
 
-    async def _carry(self, call: Call) -> Reply:
+    async def _carry(self, call: Call, announced: bool = False) -> Reply:
         """The innermost handler: one attempt on a link."""
+        if not announced and self._events.wants(AttemptEnded):
+            return await self._announce(call)
         pool = self._pool
         if pool is None:
             raise UsageError("the client is closed")
@@ -232,7 +250,22 @@ class Caller:
             if not settled:
                 certainty = None if entry.message else NOT_EXECUTED
                 link.forget(entry, DeadlineExceeded(f"{call.method}: no answer by the deadline", certainty=certainty))
-        return self._reply(entry, entry.result(), call)
+        return self._reply(entry, entry.outcome(), call)
+
+    async def _announce(self, call: Call) -> Reply:
+        """An attempt that somebody wants to hear of."""
+        begin, failed = call.runtime.now(), None
+        try:
+            return await self._carry(call, announced=True)
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            seconds = call.runtime.now() - begin
+            event = AttemptEnded(
+                method=call.method, target=call.target, attempt=call.attempt, seconds=seconds, error=failed
+            )
+            self._events.emit(event)
 
     def _entry(self, link: Link, call: Call) -> Entry:
         """The encoded request."""
@@ -281,7 +314,10 @@ class Caller:
         meta = answer.meta
         if meta is None:
             return Reply(result=result, attempts=call.attempt)
-        return Reply(result=result, replayed=meta.replayed, server=meta.server, attempts=call.attempt)
+        reply = Reply(result=result, replayed=meta.replayed, server=meta.server, attempts=call.attempt)
+        if meta.cache is not None:
+            reply.cache = read_hints(meta.cache)
+        return reply
 
 
 def _checked(params: Any) -> Any:

@@ -39,6 +39,7 @@ class Client(Face):
         prefix: Of the names of the services' queues.
         app_id: Shown to operators.
         lane: False has pika encode and decode every frame.
+        filters: Applied to whole messages: requests from the first to the last, replies in the opposite order.
         blocking_ok: Allow calls on a thread with a running event loop (a notebook), which they block.
 
     Constructing it does no I/O: it connects with the first call, or in ``with``.
@@ -82,6 +83,12 @@ class Client(Face):
             _refuse_running_loop()
         caller = self._caller or self._bound()
         return drive(caller.request(caller.build(self._blocking, method, params, **check_how(how))))
+
+    def prepare(self, method: str, params: Params = None, **how: Unpack[How]) -> Call:
+        """The call that `call` would send, and nothing is sent: for policies around something of one's own."""
+        if not self._blocking_ok:
+            _refuse_running_loop()
+        return (self._caller or self._bound()).build(self._blocking, method, params, **check_how(how))
 
     def submit(self, method: str, params: Params = None, **how: Unpack[How]) -> CallFuture:
         """As `call`, without waiting. The whole chain runs on the I/O loop; callbacks run on a thread of their own."""
@@ -166,13 +173,15 @@ class AsyncClient(Face):
         # `Caller.request` written out: one more coroutine around every call costs as much as a policy.
         runtime, caller = self._bound()
         call = caller.build(runtime, method, params, **check_how(how)) if how else caller.build(runtime, method, params)
-        stats, begin = caller.stats, time.perf_counter()
+        stats, chain, begin = caller.stats, caller.chain, time.perf_counter()
         stats.begin()
         try:
-            reply = await caller.handler(call)
+            reply = await chain.handler(call)
         except BaseException as error:
-            caller.ended(call, time.perf_counter() - begin, None, error)
-            raise
+            failed = caller.failed(chain, call, time.perf_counter() - begin, error)
+            if failed is error:
+                raise
+            raise failed from error
         caller.ended(call, time.perf_counter() - begin, reply, None)
         return reply.result
 
@@ -180,6 +189,11 @@ class AsyncClient(Face):
         """See `Client.request`."""
         runtime, caller = self._bound()
         return await caller.request(caller.build(runtime, method, params, **check_how(how)))
+
+    def prepare(self, method: str, params: Params = None, **how: Unpack[How]) -> Call:
+        """See `Client.prepare`."""
+        runtime, caller = self._bound()
+        return caller.build(runtime, method, params, **check_how(how))
 
     def submit(self, method: str, params: Params = None, **how: Unpack[How]) -> asyncio.Task[Any]:
         """As `call`, as a task of the running loop."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 import types
 import typing
 from collections.abc import Callable
@@ -16,25 +15,11 @@ from msgspec import UNSET, UnsetType
 
 from resilient_rpc.call import UNSAFE, Safety
 from resilient_rpc.errors import ConfigurationError, InvalidParams, MethodNotFound
+from resilient_rpc.names import MAX_NAME, check_name
 from resilient_rpc.wire.codec import Codec, Decoder
 
-MAX_NAME = 128
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*", re.ASCII)
 _KINDS = inspect.Parameter
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-
-
-def check_name(name: Any, what: str = "method") -> str:
-    """Return `name` if it may be called from outside: letters first, dots between parts, no part private.
-
-    Raises `ConfigurationError` otherwise.
-    """
-    if not isinstance(name, str) or len(name) > MAX_NAME or not _NAME.fullmatch(name):
-        raise ConfigurationError(
-            f"{what} name {str(name)[:MAX_NAME]!r}: use letters, digits and underscores, parts that begin with a "
-            f"letter, joined by dots, at most {MAX_NAME} characters"
-        )
-    return name
 
 
 def split_method(method: str) -> tuple[str, str]:

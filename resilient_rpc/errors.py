@@ -21,7 +21,9 @@
     ├─ ProtocolError              what arrived, or was to be sent, is not acceptable
     │  ├─ MalformedMessage
     │  ├─ TooLarge
-    │  └─ UnsupportedContent
+    │  ├─ UnsupportedContent
+    │  └─ FilterRefused
+    ├─ PolicyFailed               a policy raised what is no RpcError, or returned no Reply; .policy names it
     ├─ UsageError                 also RuntimeError; called from where it cannot work
     └─ ConfigurationError         also ValueError; found when built, not when called
 
@@ -51,14 +53,17 @@ class RpcError(Exception):
     """Any failure of a call.
 
     `certainty`: was it executed? `retryable`: can another try help? `retry_after`: seconds the other side asks to
-    wait, or None. `attempts`: how many attempts were made. A repeat is safe when the error is `NOT_EXECUTED`, or when
-    it is `UNKNOWN` and the call may be repeated (`Safety.repeatable`).
+    wait, or None. `attempts`: how many attempts were made. `history`: what the other attempts ended in. A repeat is
+    safe when the error is `NOT_EXECUTED`, or when it is `UNKNOWN` and the call may be repeated (`Safety.repeatable`).
     """
 
     certainty: Certainty = UNKNOWN
     retryable: bool = False
     retry_after: float | None = None
     attempts: int = 1
+    history: tuple[BaseException, ...] = ()
+    policy: str = ""
+    """The policy that is to blame, where one broke the rules."""
     counted: ClassVar[bool] = False
     """Whether a circuit breaker counts it as a failure of the target."""
 
@@ -79,9 +84,14 @@ class Rejected(RpcError):
 
 
 class CircuitOpen(Rejected):
-    """The circuit breaker of the target is open; `retry_after` says when it probes again."""
+    """The circuit breaker of the target is open; `retry_after` says when it probes again.
+
+    `target` is what the circuit stands before, `state` is ``open``, ``half_open`` or ``forced_open``.
+    """
 
     retryable = True
+    target: str = ""
+    state: str = "open"
 
 
 class BulkheadFull(Rejected):
@@ -134,7 +144,8 @@ class ConnectionLost(TransportError):
 class DeadlineExceeded(RpcError, TimeoutError):
     """The call's time was up. `stage` is how far it came.
 
-    ``publish``: the broker had not confirmed it; ``reply``: it was in the queue or beyond, where a client cannot see.
+    ``publish``: the broker had not confirmed it; ``reply``: it was in the queue or beyond, where a client cannot see;
+    ``policy``: a policy still waited a moment after the deadline (`policy` names it).
     """
 
     counted = True
@@ -260,6 +271,25 @@ class TooLarge(ProtocolError):
 
 class UnsupportedContent(ProtocolError):
     """The content type or encoding is not one of those configured, or a value cannot be encoded."""
+
+
+class FilterRefused(ProtocolError):
+    """A filter (a signature, say) did not accept a message; `filter` names it, ``__cause__`` is what it raised."""
+
+    def __init__(self, message: str = "", *, filter: str = "", certainty: Certainty | None = None) -> None:  # noqa: A002 - its name
+        super().__init__(message, certainty=certainty)
+        self.filter = filter
+
+
+class PolicyFailed(RpcError):
+    """A policy did what no policy may: raised something that is no `RpcError`, or returned something that is no `Reply`.
+
+    `policy` names it; what it raised stands in ``__cause__``.
+    """
+
+    def __init__(self, message: str = "", *, policy: str = "", certainty: Certainty | None = None) -> None:
+        super().__init__(message, certainty=certainty)
+        self.policy = policy
 
 
 class UsageError(RpcError, RuntimeError):

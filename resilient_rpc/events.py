@@ -67,6 +67,44 @@ class PolicyBypassed(PolicyEvent, frozen=True, kw_only=True):
     reason: str
 
 
+class PolicyFaulted(PolicyEvent, frozen=True, kw_only=True):
+    """A policy broke the rules; the call, or the attempt, ended with `error`, which names it."""
+
+    reason: Literal["raised", "returned", "suspended", "hung"]
+    """`returned`: something that is no `Reply`; `suspended`: it awaited what a blocking client cannot wait for."""
+    error: BaseException
+
+
+class AttemptEnded(Event, frozen=True, kw_only=True):
+    """One attempt of a call ended, in an answer (`error` is None) or in an error. Below all policies."""
+
+    log_level: ClassVar[int] = logging.DEBUG
+
+    method: str
+    target: str
+    attempt: int
+    seconds: float
+    error: BaseException | None = None
+
+
+class ChainReloaded(Event, frozen=True, kw_only=True):
+    """A client took over another chain of policies (`reload`). Both as `describe` has them."""
+
+    log_level: ClassVar[int] = logging.INFO
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+class ReloadFailed(Event, frozen=True, kw_only=True):
+    """A client refused another chain of policies (`reload`), and keeps the one it has."""
+
+    log_level: ClassVar[int] = logging.ERROR
+
+    error: BaseException
+    kept: tuple[str, ...]
+
+
 class ConnectionStateChanged(Event, frozen=True, kw_only=True):
     """A connection to the broker came, went, or stopped taking messages."""
 
@@ -84,6 +122,14 @@ class LateReply(Event, frozen=True, kw_only=True):
 class MalformedDropped(Event, frozen=True, kw_only=True):
     """A message broke the rules of the wire and was dropped."""
 
+    reason: str
+
+
+class MessageRefused(Event, frozen=True, kw_only=True):
+    """A filter did not accept a message that arrived: a request was not executed, or a reply was not believed."""
+
+    filter: str
+    """The class of the filter; empty if not even a filter could read it."""
     reason: str
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypedDict, TypeVar
 
 from resilient_rpc import forking
 from resilient_rpc.call import Safety
 from resilient_rpc.caller import Caller, CallerOptions, check_safety, default_policies
-from resilient_rpc.chain import check_order
+from resilient_rpc.chain import Plan
+from resilient_rpc.chain.classes import check_classes
+from resilient_rpc.chain.reload import hand_over
 from resilient_rpc.errors import ConfigurationError, RemoteError, UsageError
-from resilient_rpc.events import Event, Events
+from resilient_rpc.events import ChainReloaded, Event, Events, ReloadFailed
 from resilient_rpc.policy import Policy
 from resilient_rpc.service import Service
 from resilient_rpc.stats import CallStats, StatsSnapshot
@@ -18,6 +22,7 @@ from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.open import open_transport
 from resilient_rpc.transport.options import LinkOptions
 from resilient_rpc.wire.codec import CODECS, JSON
+from resilient_rpc.wire.filters import Filter, check_filters
 from resilient_rpc.wire.limits import Limits
 
 E = TypeVar("E", bound=Event)
@@ -38,6 +43,7 @@ class Settings(TypedDict, total=False):
     prefix: str
     app_id: str | None
     lane: bool
+    filters: Sequence[Filter]
 
 
 class How(TypedDict, total=False):
@@ -77,34 +83,76 @@ class Face:
         prefix: str = "rpc.",
         app_id: str | None = None,
         lane: bool = True,
+        filters: Sequence[Filter] = (),
     ) -> None:
-        chain = default_policies() if policies is None else list(policies)
-        check_order(chain)
+        safeties = _safeties(safety)
+        self._plan = _plan(policies, safeties)
         self._options = CallerOptions(
-            policies=tuple(chain),
+            policies=self._plan.policies,
             timeout=timeout,
-            safety=_safeties(safety),
+            safety=safeties,
             errors=_registry(errors),
             codec=CODECS[_content_type(codec)],
             links=links,
-            link=LinkOptions(batching=batching, limits=limits, max_pending=max_pending, app_id=app_id),
+            link=LinkOptions(
+                batching=batching,
+                limits=limits,
+                max_pending=max_pending,
+                app_id=app_id,
+                filters=check_filters(filters),
+            ),
             prefix=prefix,
         )
         self._transport = open_transport(url, lane=lane)
         self._events = Events()
         self._stats = CallStats()
         self._caller: Caller | None = None
+        self._newest: Caller | None = None
+        self._reloading = threading.Lock()
         self._closed = False
         forking.register(self)
 
     def after_fork(self) -> None:
         """The connections are the parent's; the child makes its own."""
-        self._caller = None
+        self._caller = self._newest = None
+        self._reloading = threading.Lock()
         self._stats = CallStats()
 
     def on(self, event_type: type[E], hook: Callable[[E], object]) -> Callable[[], None]:
         """Have `hook` called with every event of a type; it must not wait. Returns what ends the subscription."""
         return self._events.on(event_type, hook)
+
+    def describe(self, method: str | None = None) -> list[str]:
+        """The policies with their settings, the outermost first; those of one method or service, when it is given."""
+        return self._plan.describe(method)
+
+    def reload(self, policies: Sequence[Policy] | None = None) -> None:
+        """Take over another chain (None: the default one), from any thread; calls under way end on the one they have.
+
+        State is kept: a policy takes over that of the one of its class and `name`, wherever it stood. A chain that is
+        wrong raises `ConfigurationError`, and nothing changes. Announced by `ChainReloaded` or `ReloadFailed`.
+        """
+        if self._closed:
+            raise UsageError("the client is closed")
+        with self._reloading:
+            before, failed = self._plan, self._replace_plan(policies)
+            after = self._plan
+        if failed is not None:
+            self._events.emit(ReloadFailed(error=failed, kept=tuple(before.describe())))
+            raise failed
+        self._events.emit(ChainReloaded(before=tuple(before.describe()), after=tuple(after.describe())))
+
+    def _replace_plan(self, policies: Sequence[Policy] | None) -> ConfigurationError | None:
+        try:
+            plan = _plan(policies, self._options.safety)
+            hand_over(self._plan.policies, plan.policies)
+        except ConfigurationError as error:
+            return error
+        self._plan = plan
+        self._options = replace(self._options, policies=plan.policies)
+        if self._newest is not None:
+            self._newest.install(plan.policies)
+        return None
 
     def stats(self) -> StatsSnapshot:
         """Counts, rates and times of the calls of this client."""
@@ -115,9 +163,11 @@ class Face:
         return Service(self.call, name)  # type: ignore[attr-defined]  # both faces have it
 
     def _new_caller(self) -> Caller:
-        if self._closed:
-            raise UsageError("the client is closed")
-        return Caller(self._options, self._events, self._stats)
+        with self._reloading:  # none may begin with the chain of before while another one takes its place
+            if self._closed:
+                raise UsageError("the client is closed")
+            self._newest = Caller(self._options, self._events, self._stats)
+            return self._newest
 
 
 _NOTHING: dict[str, Any] = {}
@@ -131,6 +181,15 @@ def check_how(how: Any) -> dict[str, Any]:
     if unknown := how.keys() - _HOW:
         raise TypeError(f"a call has no {', '.join(sorted(unknown))!r}; it has {', '.join(sorted(_HOW))}")
     return dict(how)
+
+
+def _plan(policies: Iterable[Policy] | None, safety: Safety | Mapping[str, Safety]) -> Plan:
+    if policies is not None and not isinstance(policies, Iterable):
+        raise ConfigurationError(f"policies={policies!r:.200}: give a list of policies")
+    plan = Plan(default_policies() if policies is None else policies)
+    if isinstance(safety, Mapping):
+        check_classes(plan.policies, safety)
+    return plan
 
 
 def _safeties(safety: Safety | str | Mapping[str, Safety | str]) -> Safety | dict[str, Safety]:

@@ -11,20 +11,22 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar, overload
 
 from resilient_rpc.call import Safety
 from resilient_rpc.caller import check_prefix, check_safety, check_timeout
 from resilient_rpc.context import Context
-from resilient_rpc.contract import Binder, Method, Methods, check_name
+from resilient_rpc.contract import Binder, Method, Methods
 from resilient_rpc.errors import ConfigurationError, UsageError
 from resilient_rpc.events import Event, Events
+from resilient_rpc.names import check_name
 from resilient_rpc.serving.core import Serving, ServingOptions
 from resilient_rpc.transport.base import QueueSpec
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.open import open_transport
 from resilient_rpc.wire.codec import CODECS
+from resilient_rpc.wire.filters import Filter, check_filters
 from resilient_rpc.wire.limits import Limits
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,7 +43,8 @@ class Server:
     ``url``: ``amqp://``, ``amqps://`` or ``memory://name``. ``concurrency``: calls that run at once (default 64; plain
     functions each in a thread of ours, coroutines on the server's loop). ``prefetch``: messages taken from the queue
     ahead (default twice that). ``grace``: seconds that a drain waits for what is running. ``batching=None`` sends
-    every reply alone. Constructing it does no I/O.
+    every reply alone. ``filters``: applied to whole messages, replies from the first to the last, requests in the
+    opposite order. Constructing it does no I/O.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Server:
         name: str | None = None,
         lane: bool = True,
         reply_prefixes: tuple[str, ...] = ("rpc.reply.",),
+        filters: Sequence[Filter] = (),
     ) -> None:
         self.service = service
         if name is not None and not isinstance(name, str):
@@ -71,6 +75,7 @@ class Server:
             limits=limits,
             grace=check_timeout(grace, "grace"),
             reply_prefixes=reply_prefixes,
+            filters=check_filters(filters),
         )
         self._transport = open_transport(url, name=self.name, lane=lane)
         self._queue = QueueSpec(name=check_prefix(prefix) + service, service=service)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from resilient_rpc.contract import check_name
 from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.names import check_name
 
 Send = Callable[..., Any]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -19,11 +19,15 @@ def trail(coroutine: Any) -> str:
 
     For a call in a chain these are its policies, too.
     """
-    names, here = [], coroutine
+    return " > ".join(filter(None, (getattr(here, "__qualname__", "") for here in standing(coroutine))))
+
+
+def standing(coroutine: Any) -> Iterator[Any]:
+    """`coroutine` and what it stands in, the innermost last."""
+    here = coroutine
     while here is not None:
-        names.append(getattr(here, "__qualname__", ""))
+        yield here
         here = getattr(here, "cr_await", None) or getattr(here, "gi_yieldfrom", None) or getattr(here, "ag_await", None)
-    return " > ".join(filter(None, names))
 
 
 class Stepped(Generic[T]):

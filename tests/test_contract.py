@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from resilient_rpc.call import Safety
 from resilient_rpc.context import Context
-from resilient_rpc.contract import MAX_NAME, Binder, Method, Methods, check_name, split_method
+from resilient_rpc.contract import Binder, Method, Methods, split_method
 from resilient_rpc.errors import ConfigurationError, InvalidParams, MethodNotFound
+from resilient_rpc.names import MAX_NAME, check_name
 from resilient_rpc.wire.codec import CODECS, JSON, MSGPACK, Codec
 
 both = pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=["json", "msgpack"])

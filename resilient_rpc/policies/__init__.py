@@ -7,6 +7,21 @@ from resilient_rpc.policies.chaos import Chaos
 from resilient_rpc.policies.deadline import Deadline
 from resilient_rpc.policies.fallback import Fallback
 from resilient_rpc.policies.hedge import Hedge
+from resilient_rpc.policies.overrides import for_
+from resilient_rpc.policies.retry import RetriesExhausted, Retry, RetryScheduled, RetrySuppressed
 from resilient_rpc.policies.timeout import AttemptTimeout
 
-__all__ = ["AttemptTimeout", "Chaos", "Deadline", "Fallback", "Hedge", "RetryBudget", "common_budget"]
+__all__ = [
+    "AttemptTimeout",
+    "Chaos",
+    "Deadline",
+    "Fallback",
+    "Hedge",
+    "RetriesExhausted",
+    "Retry",
+    "RetryBudget",
+    "RetryScheduled",
+    "RetrySuppressed",
+    "common_budget",
+    "for_",
+]
