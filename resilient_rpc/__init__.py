@@ -12,17 +12,22 @@ from resilient_rpc.errors import (
     ConfigurationError,
     ConnectionLost,
     DeadlineExceeded,
+    FilterRefused,
     InvalidParams,
     MethodNotFound,
     NotConnected,
+    ProtocolError,
+    Refused,
     Rejected,
     RemoteError,
     RpcError,
     Unroutable,
 )
+from resilient_rpc.eventlog import log_events
 from resilient_rpc.policy import Handler, Policy, Runtime
 from resilient_rpc.server import Server
 from resilient_rpc.transport.batching import Batching
+from resilient_rpc.wire.filters import Filter, Message
 from resilient_rpc.wire.limits import Limits
 
 __all__ = [
@@ -37,12 +42,17 @@ __all__ = [
     "ConnectionLost",
     "Context",
     "DeadlineExceeded",
+    "Filter",
+    "FilterRefused",
     "Handler",
     "InvalidParams",
     "Limits",
+    "Message",
     "MethodNotFound",
     "NotConnected",
     "Policy",
+    "ProtocolError",
+    "Refused",
     "Rejected",
     "RemoteError",
     "Reply",
@@ -52,4 +62,5 @@ __all__ = [
     "Server",
     "Unroutable",
     "current_context",
+    "log_events",
 ]

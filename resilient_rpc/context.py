@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from resilient_rpc.call import NO_TAGS, Safety
+from resilient_rpc.call import NO_TAGS, CacheHints, Safety
+from resilient_rpc.wire.hints import check_hints, merge_hints
 
 _current: ContextVar[Context | None] = ContextVar("resilient_rpc_context", default=None)
 
@@ -18,7 +19,19 @@ class Context:
     Calls that the handler makes inherit its tags, its trace and the smaller deadline, unless ``detached=True``.
     """
 
-    __slots__ = ("attempt", "cancelled", "deadline", "key", "method", "redelivered", "safety", "tags", "trace")
+    __slots__ = (
+        "attempt",
+        "cancelled",
+        "deadline",
+        "hints",
+        "key",
+        "method",
+        "principal",
+        "redelivered",
+        "safety",
+        "tags",
+        "trace",
+    )
 
     def __init__(
         self,
@@ -30,6 +43,7 @@ class Context:
         redelivered: bool = False,
         tags: Mapping[str, str] = NO_TAGS,
         trace: Mapping[str, str] | None = None,
+        principal: str | None = None,
     ) -> None:
         self.method = method
         self.deadline = deadline
@@ -40,12 +54,25 @@ class Context:
         self.redelivered = redelivered
         self.tags = tags
         self.trace = trace
+        self.principal = principal
+        """Who sent the call, as far as a filter (a signature, say) has proof of it; None: nobody knows."""
         self.cancelled = False
         """True once nobody waits for the answer any more: the deadline passed, or the server is stopping."""
+        self.hints: CacheHints | None = None
+        """What `cache` has said so far."""
 
     def remaining(self) -> float:
         """Seconds until the caller stops waiting; negative when it has."""
         return self.deadline - time.monotonic()
+
+    def cache(self, *, max_age: float | None = None, no_store: bool = False, tags: Collection[str] = ()) -> None:
+        """Tell the caches of clients how to keep the result of this call.
+
+        `max_age`: seconds, in place of the client's own; at most a day, and a negative number is 0. `no_store`: not at
+        all. `tags`: names by which clients can forget it. Said several times: the strictest, and the tags of all.
+        ConfigurationError for what is of the wrong type.
+        """
+        self.hints = merge_hints(self.hints, check_hints(max_age, no_store, tags))
 
     def __repr__(self) -> str:
         return f"Context(method={self.method!r}, attempt={self.attempt}, safety={self.safety!r})"

@@ -15,9 +15,9 @@ import resilient_rpc
 
 NAMES = [
     "ApplicationError", "AsyncClient", "Batching", "BrokerBlocked", "Call", "Certainty", "Client", "ConfigurationError",
-    "ConnectionLost", "Context", "DeadlineExceeded", "Handler", "InvalidParams", "Limits", "MethodNotFound",
-    "NotConnected", "Policy", "Rejected", "RemoteError", "Reply", "RpcError", "Runtime", "Safety", "Server",
-    "Unroutable", "current_context",
+    "ConnectionLost", "Context", "DeadlineExceeded", "Filter", "FilterRefused", "Handler", "InvalidParams", "Limits",
+    "Message", "MethodNotFound", "NotConnected", "Policy", "ProtocolError", "Refused", "Rejected", "RemoteError",
+    "Reply", "RpcError", "Runtime", "Safety", "Server", "Unroutable", "current_context", "log_events",
 ]  # fmt: skip
 PACKAGE = Path(resilient_rpc.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.py"))

@@ -26,6 +26,7 @@ from resilient_rpc.errors import (
     TooLarge,
 )
 from resilient_rpc.serving.addresses import DEFAULT_PREFIXES, Addresses
+from resilient_rpc.serving.door import Door
 from resilient_rpc.serving.executor import Executor
 from resilient_rpc.serving.intake import NO_ID, BadAddress, Intake
 from resilient_rpc.serving.job import Job, Letter
@@ -36,6 +37,7 @@ from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.session_loop import SessionLoop
 from resilient_rpc.wire.envelope import ErrorBody, ErrorData, Failure, ReplyMeta, Result
 from resilient_rpc.wire.faults import describe_fault, escaped
+from resilient_rpc.wire.filters import Filter, Filters, check_filters
 from resilient_rpc.wire.limits import Limits
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class ServingOptions:
     grace: float = 30.0
     """How long a drain waits for what is running."""
     reply_prefixes: tuple[str, ...] = DEFAULT_PREFIXES
+    filters: tuple[Filter, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "prefetch"):
@@ -68,6 +71,7 @@ class ServingOptions:
             raise ConfigurationError(f"batching={self.batching!r}: give a Batching, or None")
         if not isinstance(self.limits, Limits):
             raise ConfigurationError(f"limits={self.limits!r}: give Limits")
+        check_filters(self.filters)
         # A text would be taken for its letters, and an empty prefix would accept the queue of any service.
         prefixes: Any = self.reply_prefixes
         if not isinstance(prefixes, tuple | list) or not all(isinstance(each, str) and each for each in prefixes):
@@ -89,9 +93,12 @@ class Serving:
         loop = self._loop = asyncio.get_running_loop()
         self._transport, self._queue, self._options, self._hub, self._name = transport, queue, options, hub, name
         self._intake = Intake(methods, options.limits, Addresses(options.reply_prefixes), self._refuse)
+        filters = Filters(options.filters)
+        self._door = Door(filters, options.limits, queue.name, hub, self._refuse)
         self._outbox = Outbox(
             transport,
             loop,
+            filters=filters,
             batching=options.batching,
             backoff=options.backoff,
             done=self._answered,
@@ -168,6 +175,11 @@ class Serving:
         if delivery.redelivered and self._known(letter):
             return
         self._letters[letter.key] = letter
+        if self._door:
+            admitted = self._door.admit(letter, delivery)
+            if admitted is None:
+                return
+            delivery = admitted
         jobs = self._intake.read(letter, delivery)
         if self._draining:
             self._give_back(jobs)
@@ -207,6 +219,8 @@ class Serving:
         if letter.ours:
             micros = int(job.seconds * 1e6) or 1 if error is None else 0
             meta = ReplyMeta(micros, executor.room, server=self._name)
+            if error is None and job.context.hints is not None:
+                meta.cache = job.context.hints
         self._outbox.answer(letter, self._encode(job, result, error, meta))
 
     def _encode(self, job: Job, result: Any, error: BaseException | None, meta: Any) -> bytes:

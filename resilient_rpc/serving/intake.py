@@ -81,11 +81,18 @@ class Intake:
         letter.left = len(items)
         arrived, wall = time.monotonic(), time.time()
         jobs: list[Job] = []
-        latest = 0.0
+        latest, sent, age = 0.0, None, 0.0
         for item in items:
             if type(item) is Incoming:
+                meta = item.meta
                 try:
-                    deadline = self._deadline(letter, item.meta, delivery, arrived, wall)
+                    if meta is None or meta.ttl is None:
+                        deadline = _expiration(delivery, arrived)
+                    else:
+                        if meta.at != sent:  # the calls of a batch were sent in one instant, most of them
+                            sent = meta.at
+                            age = self._age_of(letter, sent, wall, arrived)
+                        deadline = arrived + meta.ttl / 1000 - age
                     latest = max(latest, deadline)
                     job = self._job(letter, item, delivery, deadline, arrived)
                 except RpcError as error:
@@ -124,22 +131,32 @@ class Intake:
             codec.check_depth(bytes(params), limits)
         arguments = method.binder.bind(codec, params)
         context = Context(
-            method.name, deadline, safety, meta.key, meta.attempt, redelivered, meta.tags or NO_TAGS, meta.trace
+            method.name,
+            deadline,
+            safety,
+            meta.key,
+            meta.attempt,
+            redelivered,
+            meta.tags or NO_TAGS,
+            meta.trace,
+            letter.principal,
         )
         if method.binder.context_name is not None:
             arguments = method.binder.give_context(arguments, context)
         return Job(letter, next(self._numbers), method, arguments[0], arguments[1], context, _id_of(item))
 
-    def _deadline(self, letter: Letter, meta: Meta | None, delivery: Delivery, arrived: float, wall: float) -> float:
-        if meta is not None and meta.ttl is not None:
-            age = 0.0
-            if meta.at is not None and letter.reply_to:
-                age = self._age.of(letter.reply_to, meta.at / 1000, wall, arrived)
-            return arrived + meta.ttl / 1000 - age
-        expiration = delivery.properties.get("expiration")
-        if not isinstance(expiration, str) or not expiration.isdecimal() or len(expiration) > MAX_TTL_DIGITS:
-            return math.inf
-        return arrived + int(expiration) / 1000
+    def _age_of(self, letter: Letter, sent: int | None, wall: float, arrived: float) -> float:
+        if sent is None or not letter.reply_to:
+            return 0.0
+        return self._age.of(letter.reply_to, sent / 1000, wall, arrived)
+
+
+def _expiration(delivery: Delivery, arrived: float) -> float:
+    """The deadline of a message whose calls do not carry their own."""
+    expiration = delivery.properties.get("expiration")
+    if not isinstance(expiration, str) or not expiration.isdecimal() or len(expiration) > MAX_TTL_DIGITS:
+        return math.inf
+    return arrived + int(expiration) / 1000
 
 
 def _told(delivery: Delivery) -> Safety | None:

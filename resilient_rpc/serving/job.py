@@ -24,6 +24,7 @@ class Letter:
         "deadline",
         "left",
         "ours",
+        "principal",
         "print",
         "replies",
         "reply_to",
@@ -39,6 +40,8 @@ class Letter:
         self.reply_to, self.correlation_id, self.codec, self.ours = reply_to, correlation_id, codec, ours
         # Replies of one link to one address may share a message; its token stands before the dot.
         self.address = reply_to, (correlation_id or "").partition(".")[0]
+        self.principal: str | None = None
+        """Who sent it, as far as a filter has proof of it."""
         self.batch = False
         self.print = 0
         """What tells messages of a plain speaker apart that have the same correlation id."""

@@ -7,12 +7,14 @@ the broker delivers no more.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from resilient_rpc.errors import ConfigurationError, ProtocolError
 from resilient_rpc.serving.job import Letter
+from resilient_rpc.transport import filtering
 from resilient_rpc.transport.backoff import Backoff
 from resilient_rpc.transport.base import Delivery, Publisher, Transport
 from resilient_rpc.transport.batching import Batching
@@ -21,12 +23,16 @@ from resilient_rpc.transport.properties import Template, encode_headers
 from resilient_rpc.transport.session_loop import SessionLoop
 from resilient_rpc.wire.codec import Codec
 from resilient_rpc.wire.envelope import VERSION
+from resilient_rpc.wire.filters import Filters, Message
 
+log = logging.getLogger(__name__)
 ADDRESSES = 1_000
 """Reply addresses whose pre-encoded properties are kept."""
 TRIES = 3
 """How often a reply is published that the broker refuses, before it is given up."""
 Answered = tuple[Letter, bytes]
+HEADERS = {"rpc-version": VERSION}
+TYPE = "rpc.reply"
 
 
 class Parcel:
@@ -50,8 +56,9 @@ class Outbox:
         batching: Batching | None,
         backoff: Backoff,
         done: Callable[[Letter], None],
+        filters: Filters = Filters(),  # noqa: B008 - immutable
     ) -> None:
-        self._transport, self._done = transport, done
+        self._transport, self._done, self._filters = transport, done, filters
         self._batching = batching
         self._coalescer: Coalescer[Answered] = Coalescer(loop, self.flush)
         self._unsent: deque[Parcel] = deque()
@@ -164,7 +171,8 @@ class Outbox:
             parcel = unsent.popleft()
             try:
                 self._publish(session, parcel)
-            except (ProtocolError, ConfigurationError):  # it will never fit: nobody gets it
+            except (ProtocolError, ConfigurationError) as error:  # it will never fit: nobody gets it
+                log.warning("a reply was not sent: %s", error)
                 self._settle(parcel)
             except OSError:  # the session has just ended: `lost` follows
                 unsent.appendleft(parcel)
@@ -174,12 +182,12 @@ class Outbox:
     def _publish(self, session: Publisher, parcel: Parcel) -> None:
         letter = parcel.letters[-1]
         parcel.tries += 1
-        template = self._template(letter)
-        if letter.correlation_id is None:
-            properties = template.fill("", int(time.time()))
+        body, now, correlation = parcel.body, int(time.time()), letter.correlation_id or ""
+        if self._filters:
+            body, properties = filtering.outgoing(self._filters, _message(letter, body, correlation, now))
         else:
-            properties = template.fill(letter.correlation_id, int(time.time()))
-        tag = session.publish(letter.reply_to, parcel.body, properties, mandatory=False)
+            properties = self._template(letter).fill(correlation, now)
+        tag = session.publish(letter.reply_to, body, properties, mandatory=False)
         self._unconfirmed[tag] = parcel
 
     def _template(self, letter: Letter) -> Template:
@@ -188,8 +196,7 @@ class Outbox:
         if found is None:
             if len(self._templates) >= ADDRESSES:
                 self._templates.clear()
-            headers = encode_headers({"rpc-version": VERSION})
-            found = self._templates[key] = Template(content_type=key[1], headers=headers, type="rpc.reply")
+            found = self._templates[key] = Template(content_type=key[1], headers=encode_headers(HEADERS), type=TYPE)
         return found
 
     # -- what the session reports
@@ -253,3 +260,18 @@ class Outbox:
 
     def _opened(self, _: Publisher) -> None:
         self._send()
+
+
+def _message(letter: Letter, body: bytes, correlation: str, now: int) -> Message:
+    """What filters are shown; the properties are those of the templates."""
+    return Message(
+        direction="reply",
+        body=body,
+        target=letter.reply_to,
+        content_type=letter.codec.content_type,
+        headers=HEADERS,
+        correlation_id=correlation,
+        type=TYPE,
+        timestamp=now,
+        message_id=correlation,
+    )

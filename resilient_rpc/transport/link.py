@@ -23,6 +23,7 @@ from resilient_rpc.errors import (
     ConfigurationError,
     ConnectionLost,
     DeadlineExceeded,
+    FilterRefused,
     MalformedMessage,
     NotConnected,
     ProtocolError,
@@ -32,6 +33,7 @@ from resilient_rpc.errors import (
     Unroutable,
 )
 from resilient_rpc.runtime import AsyncioRuntime
+from resilient_rpc.transport import filtering
 from resilient_rpc.transport.base import Delivery, Publisher, Transport
 from resilient_rpc.transport.batching import Route, Target, plan
 from resilient_rpc.transport.coalescer import Coalescer
@@ -39,9 +41,10 @@ from resilient_rpc.transport.deadlines import Deadlines
 from resilient_rpc.transport.entry import Entry
 from resilient_rpc.transport.options import LinkOptions
 from resilient_rpc.transport.session_loop import SessionLoop
-from resilient_rpc.transport.templates import Templates
+from resilient_rpc.transport.templates import Templates, headers_of, type_of
 from resilient_rpc.wire.codec import Codec, codec_for, read_answers
 from resilient_rpc.wire.envelope import Answer
+from resilient_rpc.wire.filters import Filters, Message
 
 AT_ONCE = 4_096
 """Calls that are grouped at once: of a flood that the socket cannot take, the rest is not looked at again and again."""
@@ -69,6 +72,7 @@ class Link:
         self._targets: dict[str, Target] = {}
         self.routes: dict[tuple[str, Safety], tuple[Route, str]] = {}
         self._templates = Templates(options.app_id)
+        self._filters = Filters(options.filters)
         self._blocked: str | None = None
         self._tokens: dict[str, Target] = {}
         """A secret for each target and session: who serves one of them cannot answer calls to another."""
@@ -178,9 +182,13 @@ class Link:
         number = self._published + 1  # the tag that this session will give it
         try:
             token = first.route.target.token or self._introduce(first.route.target)
-            properties = self._templates.get(first.method, len(group), first.route).fill(
-                f"{token}.{number}", int(time.time()), math.ceil(left * 1000)
-            )
+            correlation, expiration = f"{token}.{number}", math.ceil(left * 1000)
+            if self._filters:
+                message = self._message(session, group, body, correlation, expiration)
+                body, properties = filtering.outgoing(self._filters, message)
+            else:
+                template = self._templates.get(first.method, len(group), first.route)
+                properties = template.fill(correlation, int(time.time()), expiration)
             tag = session.publish(first.route.target.name, body, properties, mandatory=True)
         except (ProtocolError, ConfigurationError) as error:
             self._fail(group, error)
@@ -194,6 +202,26 @@ class Link:
             entry.data = b""
         self._unconfirmed[tag] = group
         return True
+
+    def _message(
+        self, session: Publisher, group: Sequence[Entry], body: bytes, correlation: str, expiration: int
+    ) -> Message:
+        """What filters are shown; the properties are those of the templates."""
+        first, count = group[0], len(group)
+        return Message(
+            direction="request",
+            body=body,
+            target=first.route.target.name,
+            content_type=first.route.codec.content_type,
+            headers=headers_of(first.method, count, first.route),
+            correlation_id=correlation,
+            reply_to=session.reply_to,
+            type=type_of(count),
+            expiration=expiration,
+            timestamp=int(time.time()),
+            message_id=correlation,
+            app_id=self._options.app_id,
+        )
 
     def _introduce(self, target: Target) -> str:
         token = target.token = secrets.token_urlsafe(16)
@@ -210,6 +238,10 @@ class Link:
             self._stray(1)
             return
         try:
+            if self._filters:
+                self._options.limits.check_body(len(delivery.body), "the reply")
+                delivery, _ = filtering.incoming(self._filters, delivery, "reply", self._templates.reply_to)
+                properties = delivery.properties
             codec = codec_for(properties.get("content_type"), properties.get("content_encoding"))
             self._options.limits.check_body(len(delivery.body), "the reply")
             answers = read_answers(codec, delivery.body)
@@ -254,8 +286,14 @@ class Link:
         return found if found and found[0].route.target is self._tokens.get(token) else ()
 
     def _malformed(self, correlation: str, error: ProtocolError) -> None:
-        self._hub.emit(events.MalformedDropped(reason=str(error)))
-        failure = MalformedMessage(f"the reply cannot be read: {error}", certainty=UNKNOWN)
+        failure: ProtocolError
+        if isinstance(error, FilterRefused):
+            self._hub.emit(events.MessageRefused(filter=error.filter, reason=str(error)))
+            failure = FilterRefused(f"the reply was refused: {error}", filter=error.filter, certainty=UNKNOWN)
+            failure.__cause__ = error.__cause__
+        else:
+            self._hub.emit(events.MalformedDropped(reason=str(error)))
+            failure = MalformedMessage(f"the reply cannot be read: {error}", certainty=UNKNOWN)
         self._fail(self._of_message(correlation), failure)
 
     def _stray(self, count: int) -> None:

@@ -8,6 +8,7 @@ from resilient_rpc.errors import ConfigurationError, TooLarge
 from resilient_rpc.transport.backoff import Backoff
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.tables import short_string
+from resilient_rpc.wire.filters import Filter, check_filters
 from resilient_rpc.wire.limits import Limits
 
 
@@ -23,6 +24,7 @@ class LinkOptions:
     backoff: Backoff = field(default_factory=Backoff)
     max_pending: int = 250_000
     app_id: str | None = None
+    filters: tuple[Filter, ...] = ()
 
     def __post_init__(self) -> None:
         if self.batching is not None and not isinstance(self.batching, Batching):
@@ -31,6 +33,7 @@ class LinkOptions:
             raise ConfigurationError(f"limits={self.limits!r}: give Limits")
         if type(self.max_pending) is not int or self.max_pending < 1:
             raise ConfigurationError(f"max_pending={self.max_pending!r}: give a whole number of at least 1")
+        check_filters(self.filters)
         if self.app_id is not None:
             try:
                 short_string(self.app_id)

@@ -15,10 +15,10 @@ MOST = 1_000
 class Templates:
     """Made when they are asked for. They hold the reply address, so a new session forgets them."""
 
-    __slots__ = ("_app_id", "_made", "_reply_to")
+    __slots__ = ("_app_id", "_made", "reply_to")
 
     def __init__(self, app_id: str | None) -> None:
-        self._app_id, self._reply_to = app_id, ""
+        self._app_id, self.reply_to = app_id, ""
         self._made: dict[tuple[str, int, Route], Template] = {}
 
     def __len__(self) -> int:
@@ -26,7 +26,7 @@ class Templates:
 
     def reset(self, reply_to: str) -> None:
         """Replies go there from now on."""
-        self._reply_to = reply_to
+        self.reply_to = reply_to
         self._made.clear()
 
     def get(self, method: str, count: int, route: Route) -> Template:
@@ -39,14 +39,24 @@ class Templates:
         method, count, route = key
         if len(self._made) >= MOST:
             self._made.clear()
-        headers: dict[str, Header] = {"rpc-version": VERSION, "rpc-method": method, "rpc-calls": count}
-        if route.safety is not UNSAFE:  # here too: a target that is not known yet is sent no `meta`
-            headers["rpc-safety"] = route.safety.value
         made = self._made[key] = Template(
             content_type=route.codec.content_type,
-            headers=encode_headers(headers),
-            reply_to=self._reply_to,
-            type="rpc.call" if count == 1 else "rpc.batch",
+            headers=encode_headers(headers_of(method, count, route)),
+            reply_to=self.reply_to,
+            type=type_of(count),
             app_id=self._app_id,
         )
         return made
+
+
+def headers_of(method: str, count: int, route: Route) -> dict[str, Header]:
+    """What an operator, and a server before it decodes the body, needs to see of a message."""
+    headers: dict[str, Header] = {"rpc-version": VERSION, "rpc-method": method, "rpc-calls": count}
+    if route.safety is not UNSAFE:  # here too: a target that is not known yet is sent no `meta`
+        headers["rpc-safety"] = route.safety.value
+    return headers
+
+
+def type_of(count: int) -> str:
+    """The property `type` of a message of so many calls."""
+    return "rpc.call" if count == 1 else "rpc.batch"
