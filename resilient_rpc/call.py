@@ -91,6 +91,17 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             self.events.emit(event)
 
 
+class CacheHints(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the server says about the caching of a reply."""
+
+    max_age: float | None = None
+    """Seconds for which it may be used again; None: the cache's own `ttl`."""
+    no_store: bool = False
+    """It must not be kept at all."""
+    tags: tuple[str, ...] = ()
+    """By which a cache can be told to forget it."""
+
+
 class Reply(msgspec.Struct, kw_only=True, eq=False):
     """The answer to a call."""
 
@@ -102,3 +113,5 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
     server: str | None = None
     """The name of the server that executed it."""
     attempts: int = 1
+    cache: CacheHints | None = None
+    """What the server said about caching it."""

@@ -69,6 +69,8 @@ class ReplyMeta(msgspec.Struct, omit_defaults=True, gc=False):
     replayed: bool = False
     server: str | None = None
     v: str | None = None
+    cache: Any = None
+    """Hints for caches: `CacheHints` when it is written. Read as anything, because a wrong hint spoils no reply."""
 
 
 class ErrorData(msgspec.Struct, omit_defaults=True):
