@@ -76,9 +76,10 @@ class Ledger:
 class RetryBudget:
     """How many repeats (retries and hedges together) each target may be sent.
 
-    In any `window` the repeats are at most `ratio` of the first attempts, and `floor` a second besides, so that a
-    target with little traffic can be retried at all. A dead target thus sees a fifth more load by default, not three
-    times as much. Asking never waits. The window and the reserve are those of Finagle's and Tower's retry budgets.
+    Whenever one is granted, the repeats of the last `window` seconds are at most `ratio` of the first attempts of the
+    same time, and `floor` a second besides, so that a target with little traffic can be retried at all. A dead target
+    thus sees a fifth more load by default, not three times as much. Asking never waits. The window and the reserve are
+    those of Finagle's and Tower's retry budgets.
 
     One budget may be shared by any number of policies and clients of a process; `common_budget()` is the one that
     policies use which are given none. ConfigurationError for a setting outside of its range.

@@ -229,12 +229,14 @@ class BudgetMachine(RuleBasedStateMachine):
         taken = granted(self.budget, count, self.now)
         assert taken == min(count, math.floor(left))
         self.repeats.extend([self.now] * taken)
+        if taken:
+            assert self.recent(self.repeats) <= self.allowed(LONGER) + 1e-6, "more than is allowed in a window"
         if taken < count:
             assert self.recent(self.repeats, LONGER) > self.allowed() - 1 - 1e-6, "refused, and not spent"
 
     @invariant()
-    def never_more_than_allowed_in_a_window(self) -> None:
-        assert self.recent(self.repeats) <= self.allowed(LONGER) + 1e-6
+    def what_is_left_is_never_negative(self) -> None:
+        assert self.budget.balance(TARGET, self.now) >= 0
 
 
 LONGER = (PARTS + 1) / PARTS
