@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -12,13 +13,13 @@ from resilient_rpc.events import CallRejected
 from resilient_rpc.policies.breaker_events import CircuitStateChanged, CircuitWouldReject
 from resilient_rpc.policies.breaker_rules import Rules
 from resilient_rpc.policies.circuit import CLOSED, FORCED_OPEN, Change, Permit, Refusal, State
+from resilient_rpc.policies.circuits import Circuits, TargetCircuit
 from resilient_rpc.policies.outcome import health
 
 if TYPE_CHECKING:
     from pybreaker import CircuitBreaker as PyBreaker
 
     from resilient_rpc.call import Call, Reply
-    from resilient_rpc.policies.pybreaker_state import Circuits, TargetCircuit
     from resilient_rpc.policy import Handler
 
 log = logging.getLogger(__name__)
@@ -53,15 +54,13 @@ class CircuitBreaker(Rules):
     }
 
     _circuits: Circuits = field(init=False, repr=False)
-    _plain: bool = field(init=False, repr=False)
+    _quick: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        from resilient_rpc.policies.pybreaker_state import Circuits  # noqa: PLC0415 - loads pybreaker, and that redis
-
         object.__setattr__(self, "listeners", tuple(self.listeners))
         object.__setattr__(self, "_circuits", Circuits(self))
-        object.__setattr__(self, "_plain", self.slow_call is None and self.counts is None)
+        object.__setattr__(self, "_quick", math.inf if self.slow_call is None else self.slow_call)
 
     async def __call__(self, call: Call, proceed: Handler, /) -> Reply:
         """Carry the call on, unless the circuit of its target is open."""
@@ -80,8 +79,9 @@ class CircuitBreaker(Rules):
         except BaseException as error:
             self._leave(circuit, call, permit, began, error)
             raise
-        if self._plain and type(permit) is int and not circuit.heard:
-            circuit.count_success(permit, now(), self.window)
+        ended = now()
+        if type(permit) is int and ended - began <= self._quick and self.counts is None and not circuit.heard:
+            circuit.count_success(permit, ended, self.window)
         else:
             self._leave(circuit, call, permit, began, None)
         return reply
@@ -154,8 +154,7 @@ class CircuitBreaker(Rules):
             circuit.give_back(permit)
         else:
             now = call.runtime.now()
-            slow = self.slow_call is not None and now - began > self.slow_call
-            change = circuit.count(permit, self, now, failed=not healthy, slow=slow)
+            change = circuit.count(permit, self, now, failed=not healthy, slow=now - began > self._quick)
             if change is not None and change.open_for is not None and error is not None:
                 circuit.error = _memento(error)
             self._announce(circuit, change, call)

@@ -2,23 +2,24 @@
 
 pybreaker's own `call()` and `calling()` are never used: the one holds its lock for as long as the call takes, the other
 lets any number of probes through, and both count a cancellation as a failure. What remains of it is fed from our
-circuit, which stands where pybreaker has its storage. Importing pybreaker imports redis: this module is loaded when the
-first breaker is built.
+circuit, which stands where pybreaker has its storage. Importing pybreaker imports redis, 0.1 s: this module is loaded
+when somebody asks for such a breaker, or has listeners.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pybreaker
 
-from resilient_rpc.call import Call
 from resilient_rpc.errors import UsageError
-from resilient_rpc.events import Events
 from resilient_rpc.policies.circuit import CLOSED, DISABLED, FORCED_OPEN, HALF_OPEN, OPEN, Change, Circuit, State
-from resilient_rpc.policies.targets import Targets
+
+if TYPE_CHECKING:
+    from resilient_rpc.call import Call
+    from resilient_rpc.policies.circuits import Circuits, TargetCircuit
 
 log = logging.getLogger(__name__)
 
@@ -30,23 +31,6 @@ NAMES = {
     DISABLED: pybreaker.STATE_CLOSED,
 }
 """pybreaker knows three states."""
-
-
-class Operator(Protocol):
-    """The policy to which circuits belong: what it does by hand is announced."""
-
-    @property
-    def listeners(self) -> Sequence[Any]:
-        """Of pybreaker; those of a new target."""
-
-    def open(self, target: str) -> None:
-        """Open the circuit of `target`."""
-
-    def half_open(self, target: str) -> None:
-        """Half-open it."""
-
-    def close(self, target: str) -> None:
-        """Close it."""
 
 
 class CircuitStorage(pybreaker.CircuitBreakerStorage):
@@ -184,40 +168,3 @@ def _state_object(breaker: TargetBreaker, state: State) -> pybreaker.CircuitBrea
             return pybreaker.CircuitOpenState(breaker)
         case _:
             return pybreaker.CircuitHalfOpenState(breaker, None)
-
-
-class TargetCircuit(Circuit):
-    """A circuit with what it takes to announce its changes."""
-
-    __slots__ = ("events", "heard", "pybreaker", "target")
-
-    def __init__(self, target: str, circuits: Circuits) -> None:
-        super().__init__()
-        self.target = target
-        self.events: Events | None = None
-        """Of the last call's client: where a change by hand is announced."""
-        self.heard = False
-        """Whether there are listeners."""
-        self.pybreaker = TargetBreaker(self, circuits)
-
-
-class Circuits(Targets[TargetCircuit]):
-    """Circuits by target, and the policy to which they belong now: after a reload it is another one."""
-
-    def __init__(self, policy: Operator) -> None:
-        self.policy = policy
-        super().__init__(self._new, busy=_set_by_hand)
-
-    def hand_over(self, policy: Operator) -> None:
-        """Give the circuits to the policy that takes the place of the present one."""
-        old, self.policy = self.policy, policy
-        for circuit in self.snapshot().values():
-            circuit.pybreaker.exchange(old.listeners, policy.listeners)
-
-    def _new(self, target: str) -> TargetCircuit:
-        return TargetCircuit(target, self)
-
-
-def _set_by_hand(circuit: TargetCircuit) -> bool:
-    # What an operator has said is not forgotten for want of room; an open circuit may be: it opens again.
-    return circuit.state in {FORCED_OPEN, DISABLED}

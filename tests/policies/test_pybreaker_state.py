@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from resilient_rpc.chain import compose
 from resilient_rpc.errors import CircuitOpen, ConnectionLost, NotConnected, UsageError
 from resilient_rpc.policies.breaker import CircuitBreaker
 from resilient_rpc.policies.circuit import CLOSED, DISABLED, FORCED_OPEN, HALF_OPEN, OPEN
+from resilient_rpc.policies.pybreaker_state import TargetBreaker
 from tests.runtimes import Bench
 
 
@@ -238,6 +240,52 @@ def test_a_listener_that_calls_back_does_not_lock_up(runtime: Bench) -> None:
         runtime.call(compose([policy], fails))
     assert policy.state("orders") is CLOSED
     assert nosy.kinds.count("state_change") == 2
+
+
+def test_a_reload_brings_listeners_to_targets_that_had_none(runtime: Bench) -> None:
+    first, log = CircuitBreaker(), Log()
+    runtime.call(compose([first], works))
+    unheard = CircuitBreaker()
+    unheard.adopt(first)
+    second = CircuitBreaker(listeners=(log,))
+    second.adopt(unheard)
+    runtime.call(compose([second], works))
+    assert log.kinds == ["before_call", "success"]
+
+
+def test_threads_that_ask_at_once_get_the_same_breaker() -> None:
+    for _ in range(20):
+        policy, start, found = CircuitBreaker(), threading.Barrier(4), list[Any]()
+        policy.state("orders")
+
+        def ask(policy: CircuitBreaker = policy, start: threading.Barrier = start, found: list[Any] = found) -> None:
+            start.wait(10)
+            found.append(policy.pybreaker("orders"))
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len({id(breaker) for breaker in found}) == 1
+
+
+def test_who_comes_second_takes_what_the_first_has_made() -> None:
+    policy = CircuitBreaker()
+    circuit: Any = policy._circuits.of("orders")
+    first = TargetBreaker(circuit, policy._circuits)
+
+    class TakenBefore:
+        """A lock for which another thread was quicker."""
+
+        def __enter__(self) -> None:
+            circuit._pybreaker = first
+
+        def __exit__(self, *_: object) -> None:
+            """Free again."""
+
+    circuit._lock = TakenBefore()
+    assert policy.pybreaker("orders") is first
 
 
 def test_a_reload_exchanges_the_policys_listeners_and_leaves_the_others() -> None:
