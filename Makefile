@@ -8,7 +8,7 @@ PLUGINS := $(patsubst %/pyproject.toml,-e ./%,$(wildcard plugins/*/pyproject.tom
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv lint types docs servers test demo bench clean
+.PHONY: help venv lint types docs servers test demo bench mutants clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,11 +35,16 @@ test: lint types docs servers  ## everything that must hold before a commit
 demo: .venv/.core  ## watch a call survive, without any server installed
 	@$(BIN)/resilient-rpc demo
 
+mutants: .venv/.mutation  ## change the policies in a thousand ways: which changes does no test notice?
+	rm -rf mutants
+	$(BIN)/mutmut run
+	@$(BIN)/mutmut results
+
 bench: .venv/.bench  ## measure against the peers
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove what the other targets made
-	rm -rf .venv site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv site dist build mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # --- the environment, in three sizes; a stamp is older than pyproject.toml when it must be made again ---
@@ -57,6 +62,10 @@ clean:  ## remove what the other targets made
 .venv/.test: pyproject.toml $(wildcard plugins/*/pyproject.toml) | .venv/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[test,docs]' $(PLUGINS)
 	@touch .venv/.core $@
+
+.venv/.mutation: .venv/.test
+	$(BIN)/python -m pip install --quiet -e '.[mutation]'
+	@touch $@
 
 .venv/.bench: .venv/.core | .venv/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
