@@ -18,7 +18,7 @@ SHELL = [block for page in PAGES for block in blocks_of(page, "sh")]
 COMMANDS = typer.main.get_command(cli.app)
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 TOLD_ELSEWHERE = {"README.md", "tutorial.md", "tutorial-servers.md"}
-IN_MEMORY = ["index.md", "policies.md"]
+IN_MEMORY = ["index.md", "policies.md", *sorted(f"policies/{page.name}" for page in DOCS.glob("policies/*.md"))]
 ON_A_BROKER = ["cli.md", "how-a-call-travels.md"]
 
 
@@ -108,8 +108,12 @@ def test_a_page_names_no_address_of_the_machine_it_was_written_on(page: Path) ->
 
 def test_every_page_with_output_is_followed_by_a_test() -> None:
     followed = TOLD_ELSEWHERE | set(IN_MEMORY) | set(ON_A_BROKER)
-    with_output = {page.name for page in PAGES if any(block.title == "Output" for block in blocks_of(page))}
+    with_output = {_path(page) for page in PAGES if any(block.title == "Output" for block in blocks_of(page))}
     assert with_output <= followed
+
+
+def _path(page: Path) -> str:
+    return page.name if page == README else page.relative_to(DOCS).as_posix()
 
 
 @pytest.mark.parametrize("name", IN_MEMORY)
