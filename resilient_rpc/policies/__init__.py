@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from resilient_rpc.policies.breaker import CircuitBreaker
+from resilient_rpc.policies.breaker_events import CircuitStateChanged, CircuitWouldReject
 from resilient_rpc.policies.budget import RetryBudget, common_budget
 from resilient_rpc.policies.chaos import Chaos
 from resilient_rpc.policies.deadline import Deadline
@@ -14,6 +16,9 @@ from resilient_rpc.policies.timeout import AttemptTimeout
 __all__ = [
     "AttemptTimeout",
     "Chaos",
+    "CircuitBreaker",
+    "CircuitStateChanged",
+    "CircuitWouldReject",
     "Deadline",
     "Fallback",
     "Hedge",

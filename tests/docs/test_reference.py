@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import random
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ from resilient_rpc.caller import default_policies
 from resilient_rpc.cli.fail import FAILED, NOBODY_KNOWS, NOT_EXECUTED, USAGE
 from resilient_rpc.errors import CODES
 from resilient_rpc.face import How
-from resilient_rpc.policies import AttemptTimeout, Deadline
+from resilient_rpc.policies import AttemptTimeout, CircuitBreaker, Deadline
 from resilient_rpc.transport.memory.publisher import MemoryPublisher
 from resilient_rpc.transport.properties import decode_headers, decode_properties
 from resilient_rpc.transport.urls import AmqpUrl
@@ -39,6 +40,8 @@ def _default(value: object) -> str:
         return f'"{value}"'
     if dataclasses.is_dataclass(value):
         return f"{type(value).__name__}()"
+    if value is random.random:
+        return "random.random"
     return repr(value).replace("'", '"')
 
 
@@ -94,10 +97,16 @@ def test_every_field_is_documented_with_its_default(kind: type[Any]) -> None:
 def test_every_policy_is_documented_with_its_settings() -> None:
     expected = {
         f"{kind.__name__}.{name}": default
-        for kind in (Deadline, AttemptTimeout)
+        for kind in (Deadline, AttemptTimeout, CircuitBreaker)
         for name, default in _parameters(kind).items()
     }
     assert _documented("Policies") == expected
+
+
+@pytest.mark.parametrize(("page", "kind"), [("circuit-breaker", CircuitBreaker)])
+def test_the_page_of_a_policy_says_the_same(page: str, kind: type[Any]) -> None:
+    rows = rows_of(DOCS / "policies" / f"{page}.md", "Defaults")
+    assert {row[0]: row[1] for row in rows} == _parameters(kind)
 
 
 def test_every_option_of_a_url_is_documented_with_its_default() -> None:
