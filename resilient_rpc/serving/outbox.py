@@ -133,7 +133,7 @@ class Outbox:
 
     def _join(self) -> None:
         """Group by address; messages of one link only, whose token stands before the dot of the correlation id."""
-        groups: dict[tuple[Codec, tuple[str, str]], list[Answered]] = {}
+        groups: dict[tuple[Codec, tuple[str, str], str | None], list[Answered]] = {}
         inbox = self._coalescer.inbox
         last: Letter | None = None
         found: list[Answered] = []
@@ -142,7 +142,7 @@ class Outbox:
             letter = answered[0]
             if letter is not last:
                 last = letter
-                found = groups.setdefault((letter.codec, letter.address), [])
+                found = groups.setdefault((letter.codec, letter.address, letter.principal), [])
             found.append(answered)
         for answers in groups.values():
             self._pack(answers)
@@ -274,4 +274,5 @@ def _message(letter: Letter, body: bytes, correlation: str, now: int) -> Message
         type=TYPE,
         timestamp=now,
         message_id=correlation,
+        principal=letter.principal,
     )

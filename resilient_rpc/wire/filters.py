@@ -1,8 +1,8 @@
 """Filters: what changes, or judges, a message as a whole on its way out and in. The second port for plug-ins.
 
-A filter sees bytes and properties, and nothing of calls: a batch is one message. It is pure: it does not wait, and
-what it does with a message depends on nothing but the message, its own settings and a clock. Signing and compression
-are filters.
+A filter sees bytes and properties, and nothing of calls: a batch is one message. It never waits: what it does with a
+message depends on nothing but the message, its own settings, a clock and what it has seen. Signing and compression are
+filters.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     redelivered: bool = False
     """The broker delivers it again, because nobody acked it; never when it is sent."""
     principal: str | None = None
-    """Who sent it, as far as a filter has proof of it. It never crosses the wire; handlers see it in their context."""
+    """Who sent it, as far as a filter has proof of it; of a reply that is sent, who asked.
+
+    It never crosses the wire. Handlers see it in their context.
+    """
 
     def replace(self, **changes: Any) -> Message:
         """A copy with some fields changed."""
