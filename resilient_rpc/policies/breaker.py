@@ -12,7 +12,7 @@ from resilient_rpc.errors import CircuitOpen, RemoteError, RpcError, fresh
 from resilient_rpc.events import CallRejected
 from resilient_rpc.policies.breaker_events import CircuitStateChanged, CircuitWouldReject
 from resilient_rpc.policies.breaker_rules import Rules
-from resilient_rpc.policies.circuit import CLOSED, FORCED_OPEN, Change, Permit, Refusal, State
+from resilient_rpc.policies.circuit_state import CLOSED, FORCED_OPEN, Change, Permit, Refusal, State
 from resilient_rpc.policies.circuits import Circuits, TargetCircuit
 from resilient_rpc.policies.outcome import health
 

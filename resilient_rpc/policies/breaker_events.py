@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from resilient_rpc.events import PolicyEvent
-from resilient_rpc.policies.circuit import Reason, State
+from resilient_rpc.policies.circuit_state import Reason, State
 
 
 class CircuitStateChanged(PolicyEvent, frozen=True, kw_only=True):

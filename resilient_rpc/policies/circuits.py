@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from resilient_rpc.policies.circuit import DISABLED, FORCED_OPEN, Circuit
+from resilient_rpc.policies.circuit import Circuit
+from resilient_rpc.policies.circuit_state import DISABLED, FORCED_OPEN
 from resilient_rpc.policies.targets import Targets
 
 if TYPE_CHECKING:

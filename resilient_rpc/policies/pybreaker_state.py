@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pybreaker
 
 from resilient_rpc.errors import UsageError
-from resilient_rpc.policies.circuit import CLOSED, DISABLED, FORCED_OPEN, HALF_OPEN, OPEN, Change, Circuit, State
+from resilient_rpc.policies.circuit import Circuit
+from resilient_rpc.policies.circuit_state import CLOSED, DISABLED, FORCED_OPEN, HALF_OPEN, OPEN, Change, State
 
 if TYPE_CHECKING:
     from resilient_rpc.call import Call

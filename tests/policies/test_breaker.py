@@ -37,7 +37,7 @@ from resilient_rpc.events import CallRejected, Event, Events
 from resilient_rpc.loops import AsyncioRuntime
 from resilient_rpc.policies.breaker import CircuitBreaker
 from resilient_rpc.policies.breaker_events import CircuitStateChanged, CircuitWouldReject
-from resilient_rpc.policies.circuit import CLOSED, DISABLED, FORCED_OPEN, HALF_OPEN, OPEN
+from resilient_rpc.policies.circuit_state import CLOSED, DISABLED, FORCED_OPEN, HALF_OPEN, OPEN
 from resilient_rpc.policies.timeout import AttemptTimeout
 from resilient_rpc.policy import Handler
 from resilient_rpc.runtime import BLOCKING, drive

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
 from resilient_rpc.policies.breaker_rules import Rules
-from resilient_rpc.policies.circuit import (
+from resilient_rpc.policies.circuit import Circuit
+from resilient_rpc.policies.circuit_state import (
     CLOSED,
     DISABLED,
     FORCED_OPEN,
     HALF_OPEN,
     OPEN,
     Change,
-    Circuit,
     Permit,
     Probe,
     Reason,

@@ -14,7 +14,7 @@ from resilient_rpc.call import Call, Reply
 from resilient_rpc.chain import compose
 from resilient_rpc.errors import CircuitOpen, ConnectionLost, NotConnected, UsageError
 from resilient_rpc.policies.breaker import CircuitBreaker
-from resilient_rpc.policies.circuit import CLOSED, DISABLED, FORCED_OPEN, HALF_OPEN, OPEN
+from resilient_rpc.policies.circuit_state import CLOSED, DISABLED, FORCED_OPEN, HALF_OPEN, OPEN
 from resilient_rpc.policies.pybreaker_state import TargetBreaker
 from tests.runtimes import Bench
 
