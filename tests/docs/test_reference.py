@@ -17,7 +17,7 @@ from resilient_rpc.caller import default_policies
 from resilient_rpc.cli.fail import FAILED, NOBODY_KNOWS, NOT_EXECUTED, USAGE
 from resilient_rpc.errors import CODES
 from resilient_rpc.face import How
-from resilient_rpc.policies import AttemptTimeout, Chaos, CircuitBreaker, Deadline, Fallback, Hedge
+from resilient_rpc.policies import AttemptTimeout, Chaos, CircuitBreaker, Deadline, Fallback, Hedge, Retry, RetryBudget
 from resilient_rpc.transport.memory.publisher import MemoryPublisher
 from resilient_rpc.transport.properties import decode_headers, decode_properties
 from resilient_rpc.transport.urls import AmqpUrl
@@ -97,14 +97,22 @@ def test_every_field_is_documented_with_its_default(kind: type[Any]) -> None:
 def test_every_policy_is_documented_with_its_settings() -> None:
     expected = {
         f"{kind.__name__}.{name}": default
-        for kind in (Deadline, AttemptTimeout, CircuitBreaker, Hedge, Fallback, Chaos)
+        for kind in (Deadline, AttemptTimeout, CircuitBreaker, Hedge, Fallback, Chaos, Retry, RetryBudget)
         for name, default in _parameters(kind).items()
     }
     assert _documented("Policies") == expected
 
 
 @pytest.mark.parametrize(
-    ("page", "kind"), [("circuit-breaker", CircuitBreaker), ("hedge", Hedge), ("fallback", Fallback), ("chaos", Chaos)]
+    ("page", "kind"),
+    [
+        ("circuit-breaker", CircuitBreaker),
+        ("hedge", Hedge),
+        ("fallback", Fallback),
+        ("chaos", Chaos),
+        ("retry", Retry),
+        ("retry-budget", RetryBudget),
+    ],
 )
 def test_the_page_of_a_policy_says_the_same(page: str, kind: type[Any]) -> None:
     rows = rows_of(DOCS / "policies" / f"{page}.md", "Defaults")
