@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,9 +15,18 @@ from resilient_rpc.cli.demo_calls import Plan
 from resilient_rpc.cli.demo_load import IN_FLIGHT, TIMEOUT, Load
 from resilient_rpc.cli.demo_progress import display
 from resilient_rpc.cli.demo_report import report
-from resilient_rpc.cli.demo_servers import DemoError, ServerProcess, servers_apart, servers_here
+from resilient_rpc.cli.demo_servers import (
+    DemoError,
+    ServerProcess,
+    SupplyApart,
+    SupplyHere,
+    servers_apart,
+    servers_here,
+)
 from resilient_rpc.cli.demo_service import SERVICE
 from resilient_rpc.cli.demo_tally import SLACK
+from resilient_rpc.cli.demo_trouble import LIMIT, PERIOD, SUFFIX, Side, run, sides
+from resilient_rpc.cli.demo_trouble_report import report_trouble
 from resilient_rpc.cli.fail import FAILED, NOT_EXECUTED, USAGE, fail
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.transport.urls import MemoryUrl, parse_url
@@ -42,9 +52,16 @@ def demo(
         int | None, typer.Option(min=1, help="How many.", show_default="2 in memory, 3 on a broker")
     ] = None,
     kill: Annotated[bool, typer.Option(help="Kill one of the server processes in the middle (on a broker).")] = True,
+    phase: Annotated[
+        float, typer.Option(min=0.0, help="Seconds of each phase of the second part; 0 leaves it out.")
+    ] = 2.5,
     service: Annotated[str, typer.Option(help="The name under which the servers are called.")] = SERVICE,
 ) -> None:
-    """Make some thousand calls from threads and from asyncio, kill a server, and see that every call ends."""
+    """Make some thousand calls from threads and from asyncio, kill a server, and see that every call ends.
+
+    Then a service fails half of its calls, dies, comes back and becomes slow, while the same calls are made without
+    policies and with two chains of them: how many succeed, and how many are sent.
+    """
     if calls is None and seconds is None:
         calls = CALLS
     console = Console(highlight=False)
@@ -65,6 +82,9 @@ def demo(
             with console.status("starting the servers"):
                 started = running.enter_context(start(broker, service, servers))
             ok = _run(console, Load(broker, service, Plan(calls, seconds), threads), started, kill=kill)
+        if phase:
+            three = sides(broker, service + SUFFIX, SupplyHere if here else SupplyApart)
+            ok = _trouble(console, three, phase) and ok
     except ConfigurationError as error:
         fail(str(error), USAGE)
     except DemoError as error:
@@ -88,6 +108,23 @@ def _run(console: Console, load: Load, processes: Sequence[ServerProcess], *, ki
         return report(console, load.sides)
     finally:
         load.close()
+
+
+def _trouble(console: Console, three: Sequence[Side], phase_seconds: float) -> bool:
+    """The second part."""
+    console.print()
+    console.print(f"trouble  {1 / PERIOD:,.0f} calls/s for each of three chains, each to a server of its own;")
+    console.print(f"         each call with a deadline of {LIMIT:g} s, each phase lasts {phase_seconds:g} s")
+    for side in three:
+        console.print(f"chain    {side.name}: {side.chain}", soft_wrap=True, markup=False)
+    try:
+        for side in three:
+            side.supply.start()
+        asyncio.run(run(three, phase_seconds, lambda phase: console.print(f"phase    {phase.name}")))
+    finally:
+        for side in three:
+            side.supply.kill()
+    return report_trouble(console, three)
 
 
 def _watch(console: Console, load: Load, victim: ServerProcess | None) -> None:

@@ -25,7 +25,7 @@ def report(console: Console, sides: Sequence[Side]) -> bool:
     return all([_adds_up(console, sides, total), _right(console, total), _in_time(console, total)])
 
 
-def _table(title: str, *columns: str, words: int = 1) -> Table:
+def new_table(title: str, *columns: str, words: int = 1) -> Table:
     """A table whose first `words` columns are text, and the others numbers."""
     table = Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False
@@ -36,7 +36,7 @@ def _table(title: str, *columns: str, words: int = 1) -> Table:
 
 
 def _by_method(total: Tally) -> Table:
-    table = _table("Calls", "method", "safety", "calls", "results", "errors", words=2)
+    table = new_table("Calls", "method", "safety", "calls", "results", "errors", words=2)
     for kind in KINDS:
         results, errors = total.results[kind.method], total.errors[kind.method]
         table.add_row(kind.method, kind.safety, *_numbers(results + errors, results, errors))
@@ -47,7 +47,7 @@ def _by_method(total: Tally) -> Table:
 
 
 def _by_client(sides: Sequence[Side]) -> Table:
-    table = _table("Clients", "client", "calls", "calls/s", "p50 ms", "p95 ms", "p99 ms")
+    table = new_table("Clients", "client", "calls", "calls/s", "p50 ms", "p95 ms", "p99 ms")
     totals = [side.total() for side in sides]
     names = [side.name for side in sides]
     for name, tally in zip([*names, "both"], [*totals, together(totals)], strict=True):
@@ -60,7 +60,7 @@ def _by_client(sides: Sequence[Side]) -> Table:
 
 
 def _by_error(total: Tally) -> Table:
-    table = _table("Errors", "class", "certainty", "calls", words=2)
+    table = new_table("Errors", "class", "certainty", "calls", words=2)
     table.add_column("the first one said", ratio=1)
     for failure, count in total.failures.most_common():
         table.add_row(failure.error, failure.certainty, f"{count:,}", Text(one_line(total.examples[failure])))
@@ -81,19 +81,22 @@ def _adds_up(console: Console, sides: Sequence[Side], total: Tally) -> bool:
         equal = equal and seen == (mine.begun, sum(mine.results.values()), mine.failed, 0)
     sign = "=" if equal else "!="
     line = f"the counts add up: {total.begun:,} calls {sign} {results:,} results + {total.failed:,} errors"
-    return _line(console, equal, line if equal else line.replace("add up", "do not add up", 1))
+    return verdict(console, equal, line if equal else line.replace("add up", "do not add up", 1))
 
 
 def _right(console: Console, total: Tally) -> bool:
     results = sum(total.results.values())
-    return _line(console, not total.wrong, f"every result is its call's own: {results - total.wrong:,} of {results:,}")
+    return verdict(
+        console, not total.wrong, f"every result is its call's own: {results - total.wrong:,} of {results:,}"
+    )
 
 
 def _in_time(console: Console, total: Tally) -> bool:
     ok = total.in_time == total.begun
-    return _line(console, ok, f"every call ended by its deadline: {total.in_time:,} of {total.begun:,}")
+    return verdict(console, ok, f"every call ended by its deadline: {total.in_time:,} of {total.begun:,}")
 
 
-def _line(console: Console, ok: bool, text: str) -> bool:
+def verdict(console: Console, ok: bool, text: str) -> bool:
+    """Print what was checked; returns `ok`."""
     console.print(Text(text, style="green" if ok else "bold red"))
     return ok

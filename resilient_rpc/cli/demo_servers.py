@@ -17,6 +17,7 @@ from resilient_rpc.cli import demo_service
 from resilient_rpc.cli.fail import one_line
 from resilient_rpc.cli.serve import READY
 from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.server import Server
 from resilient_rpc.transport.base import Transport
 from resilient_rpc.transport.open import open_transport
 from resilient_rpc.transport.urls import AmqpUrl, parse_url
@@ -79,6 +80,11 @@ class ServerProcess:
         self.killed = True
         self._process.kill()
 
+    def end(self) -> None:
+        """`kill`, and wait until it is gone."""
+        self.kill()
+        self.stop()
+
     def stop(self) -> None:
         """Let it finish what it has begun, and wait for its end."""
         self._process.terminate()
@@ -127,6 +133,44 @@ def servers_apart(url: str, service: str, count: int) -> Iterator[Sequence[Serve
         for process in processes:
             process.wait_ready()
         yield processes
+
+
+class SupplyHere:
+    """One server in a thread of this process after the other: on memory://."""
+
+    def __init__(self, url: str, service: str) -> None:
+        self._url, self._service = url, service
+        self._server: Server | None = None
+
+    def start(self) -> None:
+        """Start one, and wait until it serves."""
+        self._server = demo_service.build(self._url, self._service)
+        self._server.start()
+
+    def kill(self) -> None:
+        """Stop it: a thread cannot be killed."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+
+
+class SupplyApart:
+    """One server process after the other: on a broker."""
+
+    def __init__(self, url: str, service: str) -> None:
+        self._url, self._service = url, service
+        self._process: ServerProcess | None = None
+
+    def start(self) -> None:
+        """Start one, and wait until it serves."""
+        self._process = ServerProcess(self._url, self._service)
+        self._process.wait_ready()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._process is not None:
+            self._process.end()
+            self._process = None
 
 
 def _knock(url: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import threading
 import time
 from typing import TypedDict
 
-from resilient_rpc.errors import ApplicationError
+from resilient_rpc.errors import ApplicationError, Interrupted
 from resilient_rpc.server import Server
 
 SERVICE = "resilient_rpc_demo"
@@ -54,6 +55,25 @@ def pay(order: int, amount: float) -> float:
     return amount
 
 
+class Warehouse:
+    """Knows what is in stock; how well it works can be chosen from outside."""
+
+    def __init__(self) -> None:
+        self._failing = self._stuck = self._seconds = 0.0
+
+    async def stock(self, number: int) -> int:
+        """How many there are of the article of this number; changes nothing."""
+        if random.random() < self._failing:
+            raise Interrupted("the warehouse lost its database")
+        if random.random() < self._stuck:
+            await asyncio.sleep(self._seconds)
+        return number
+
+    async def behave(self, failing: float, stuck: float, seconds: float) -> None:
+        """From now on fail one share of the calls, and take so long for another."""
+        self._failing, self._stuck, self._seconds = failing, stuck, seconds
+
+
 def build(url: str, service: str = SERVICE, name: str | None = None) -> Server:
     """A server of the shop."""
     server = Server(url, service=service, name=name, concurrency=32, grace=5.0)
@@ -61,6 +81,9 @@ def build(url: str, service: str = SERVICE, name: str | None = None) -> Server:
     server.method(safety="unsafe")(create)
     server.method(safety="idempotent")(ship)
     server.method(safety="unsafe")(pay)
+    warehouse = Warehouse()
+    server.method(safety="read_only")(warehouse.stock)
+    server.method(safety="idempotent")(warehouse.behave)
     return server
 
 

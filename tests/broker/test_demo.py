@@ -42,7 +42,7 @@ def run(amqp_url: str) -> Callable[..., subprocess.CompletedProcess[str]]:
 def test_with_a_server_killed_every_call_ends(
     run: Callable[..., subprocess.CompletedProcess[str]], amqp_url: str, service: str
 ) -> None:
-    done = run("demo", "--broker", amqp_url, "--calls", "1500", "--service", service)
+    done = run("demo", "--broker", amqp_url, "--calls", "1500", "--service", service, "--phase", "0")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^servers  3 in processes of their own$", done.stdout, re.MULTILINE)
     assert re.search(
@@ -63,10 +63,39 @@ def test_with_a_server_killed_every_call_ends(
 def test_without_a_kill_nothing_is_lost(
     run: Callable[..., subprocess.CompletedProcess[str]], amqp_url: str, service: str
 ) -> None:
-    done = run("demo", "--broker", amqp_url, "--calls", "300", "--service", service, "--servers", "1", "--no-kill")
+    done = run(
+        "demo",
+        "--broker",
+        amqp_url,
+        "--calls",
+        "300",
+        "--service",
+        service,
+        "--servers",
+        "1",
+        "--no-kill",
+        "--phase",
+        "0",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "killed" not in done.stdout
     assert "the counts add up: 300 calls = 290 results + 10 errors\n" in done.stdout
+
+
+def test_a_service_in_trouble_is_called_with_and_without_policies(
+    run: Callable[..., subprocess.CompletedProcess[str]], amqp_url: str, service: str
+) -> None:
+    done = run("demo", "--broker", amqp_url, "--calls", "30", "--service", service, "--phase", "1.5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = done.stdout[done.stdout.index("With and without policies") :]
+    rows = re.findall(r"(none|default|tuned) +(\d+) +([\d.]+)% +([\d.]+) +([\d,]+)", table)
+    assert [row[0] for row in rows] == ["none", "default", "tuned"] * 5
+    shares = {(place // 3, row[0]): float(row[2]) for place, row in enumerate(rows)}
+    assert shares[0, "none"] > 90
+    assert shares[1, "tuned"] > shares[1, "none"]
+    assert shares[2, "none"] < 50  # the server was killed, and its calls ended by their deadline
+    assert table.endswith("every call ended by its deadline: 2,250 of 2,250\n")
+    assert len(re.findall(r"10 results in a row again, chain \w+: [\d.]+ s after the server was back", table)) == 3
 
 
 def test_wrong_credentials_are_said_at_once_and_not_shown(

@@ -18,7 +18,7 @@ from tests.cli.conftest import Run
 
 @pytest.mark.slow
 def test_every_call_ends_and_the_counts_add_up(run: Run, service: str) -> None:
-    result = run("demo", "--calls", "400", "--threads", "3", "--broker", f"memory://{service}")
+    result = run("demo", "--calls", "400", "--threads", "3", "--phase", "0", "--broker", f"memory://{service}")
     assert result.exit_code == 0, result.output
     assert re.search(r"^servers  2 in this process$", result.stdout, re.MULTILINE)
     assert re.search(r"^price +read_only +200 +200 +0$", result.stdout, re.MULTILINE)
@@ -36,7 +36,7 @@ def test_every_call_ends_and_the_counts_add_up(run: Run, service: str) -> None:
 
 @pytest.mark.slow
 def test_piped_there_is_nothing_that_only_a_terminal_understands(run: Run, service: str) -> None:
-    result = run("demo", "--seconds", "1.3", "--broker", f"memory://{service}")
+    result = run("demo", "--seconds", "1.3", "--phase", "0", "--broker", f"memory://{service}")
     assert result.exit_code == 0
     assert "\x1b" not in result.stdout
     assert "\r" not in result.stdout
@@ -45,7 +45,16 @@ def test_piped_there_is_nothing_that_only_a_terminal_understands(run: Run, servi
 
 @pytest.mark.slow
 def test_on_a_terminal_a_line_moves(run: Run, service: str) -> None:
-    result = run("demo", "--calls", "400", "--broker", f"memory://{service}", env={"FORCE_COLOR": "1", "TERM": "xterm"})
+    result = run(
+        "demo",
+        "--calls",
+        "400",
+        "--phase",
+        "0",
+        "--broker",
+        f"memory://{service}",
+        env={"FORCE_COLOR": "1", "TERM": "xterm"},
+    )
     assert result.exit_code == 0
     assert "400 of 400 calls" in result.stdout
     assert "\x1b[2K" in result.stdout  # the line is written anew
@@ -54,7 +63,7 @@ def test_on_a_terminal_a_line_moves(run: Run, service: str) -> None:
 @pytest.mark.slow
 def test_it_ends_by_calls_or_by_time_whatever_comes_first(run: Run, service: str) -> None:
     began = time.monotonic()
-    result = run("demo", "--calls", "100000000", "--seconds", "0.5", "--broker", f"memory://{service}")
+    result = run("demo", "--calls", "100000000", "--seconds", "0.5", "--phase", "0", "--broker", f"memory://{service}")
     assert result.exit_code == 0
     assert time.monotonic() - began < 10
     assert "calls    100,000,000, or as many as begin within 0.5 s, each with a deadline of 5 s\n" in result.stdout
@@ -65,12 +74,29 @@ def test_gives_up_when_nothing_ends(run: Run, service: str, monkeypatch: pytest.
     stuck = threading.Event()
     monkeypatch.setattr(demo_command, "STUCK_AFTER", 0.5)
     monkeypatch.setattr(Client, "call", lambda *_, **__: stuck.wait(20))
-    result = run("demo", "--calls", "200", "--threads", "2", "--broker", f"memory://{service}")
+    result = run("demo", "--calls", "200", "--threads", "2", "--phase", "0", "--broker", f"memory://{service}")
     stuck.set()
     assert result.exit_code == 1
     assert "no call ended in the last 0.5 s\n" in result.stdout
     assert "the counts do not add up: 200 calls != " in result.stdout
     assert re.search(r"every call ended by its deadline: 198 of 200\n$", result.stdout)
+
+
+@pytest.mark.slow
+def test_then_a_service_gets_into_trouble_with_and_without_policies(run: Run, service: str) -> None:
+    result = run("demo", "--calls", "10", "--phase", "0.5", "--broker", f"memory://{service}")
+    assert result.exit_code == 0, result.output
+    assert "chain    none: no policies\n" in result.stdout
+    assert "chain    tuned: Retry → CircuitBreaker → AttemptTimeout\n" in result.stdout
+    phases = ["healthy", "half of it fails", "dead", "back again", "a fifth is stuck"]
+    assert re.findall(r"^phase    (\S.*)$", result.stdout, re.MULTILINE) == phases
+    assert re.search(r"^healthy +none +\d+ +100\.0% +1\.00 +\d+ *$", result.stdout, re.MULTILINE)
+    row = r"^half of it fails +none +\d+ +([\d.]+)% +1\.00 +\d+ *$\n^ +default .*$\n^ +tuned +\d+ +([\d.]+)% +([\d.]+) "
+    without, tuned, sent = map(float, re.search(row, result.stdout, re.MULTILINE).groups())  # type: ignore[union-attr]
+    assert without < tuned
+    assert 1 < sent <= 2.1  # the budget: a repeat for each call, and one a second
+    assert len(re.findall(r"10 results in a row again, chain \w+: [\d.]+ s after", result.stdout)) == 3
+    assert re.search(r"every call ended by its deadline: ([\d,]+) of \1\n$", result.stdout)
 
 
 @pytest.mark.parametrize(

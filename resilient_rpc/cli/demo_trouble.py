@@ -1,0 +1,174 @@
+"""The demo's second part: a service in trouble, called without policies and with two chains of them at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from resilient_rpc.caller import default_policies
+from resilient_rpc.client import AsyncClient
+from resilient_rpc.errors import RpcError
+from resilient_rpc.events import AttemptEnded
+from resilient_rpc.policies import AttemptTimeout, CircuitBreaker, Retry, RetryBudget
+from resilient_rpc.policy import Policy
+
+SUFFIX = "_trouble"
+"""After the demo's service: the name of the one that gets into trouble."""
+LIMIT = 1.0
+"""Seconds for each call."""
+PERIOD = 0.01
+"""Seconds between two calls of a side: it calls at this pace whatever becomes of them, as users do."""
+IN_A_ROW = 10
+"""Calls that must succeed one after the other for a side to have recovered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """What happens to the service for a while."""
+
+    name: str
+    event: Literal["kill", "start"] | None = None
+    failing: float = 0.0
+    """The share of calls that it fails."""
+    stuck: float = 0.0
+    """The share of calls for which it takes `STUCK` seconds."""
+
+
+STUCK = 2.0
+PHASES = (
+    Phase(name="healthy"),
+    Phase(name="half of it fails", failing=0.5),
+    Phase(name="dead", event="kill"),
+    Phase(name="back again", event="start"),
+    Phase(name="a fifth is stuck", stuck=0.2),
+)
+
+
+class Supply(Protocol):
+    """The one server of a service in trouble."""
+
+    def kill(self) -> None:
+        """End it."""
+
+    def start(self) -> None:
+        """Start another one, and wait until it serves."""
+
+
+@dataclass
+class Made:
+    """One call."""
+
+    began: float
+    ended: float = 0.0
+    error: str | None = None
+    wrong: bool = False
+
+
+@dataclass
+class Counted:
+    """What became of the calls that a side began in one phase."""
+
+    since: float
+    calls: list[Made] = field(default_factory=list)
+    sent: int = 0
+    """Attempts that left the client meanwhile."""
+
+    @property
+    def ok(self) -> float:
+        """The share of calls that succeeded."""
+        return sum(call.error is None for call in self.calls) / max(len(self.calls), 1)
+
+
+class Side:
+    """One client, the service that it alone calls, and what became of its calls."""
+
+    def __init__(self, name: str, url: str, service: str, policies: Sequence[Policy], supply: Supply) -> None:
+        self.name, self.service, self.supply = name, service, supply
+        self.chain = " → ".join(type(policy).__name__ for policy in policies) or "no policies"
+        self.client = AsyncClient(url, policies=policies, timeout=LIMIT, safety="read_only")
+        self.client.on(AttemptEnded, self._sent)
+        self.control = AsyncClient(url, policies=[], timeout=10.0)
+        self.phases: list[Counted] = []
+        self.back = 0.0
+        """When the new server served, on the monotonic clock."""
+
+    def _sent(self, attempt: AttemptEnded) -> None:
+        began = time.monotonic() - attempt.seconds
+        for phase in reversed(self.phases):
+            if phase.since <= began:
+                phase.sent += 1
+                return
+
+    async def happens(self, phase: Phase) -> None:
+        """Have it happen to the service."""
+        self.phases.append(Counted(since=time.monotonic()))
+        if phase.event == "kill":
+            await asyncio.to_thread(self.supply.kill)
+        elif phase.event == "start":
+            await asyncio.to_thread(self.supply.start)
+            self.back = time.monotonic()
+        else:
+            behaviour = {"failing": phase.failing, "stuck": phase.stuck, "seconds": STUCK}
+            await self.control.call(f"{self.service}.behave", behaviour)
+
+    async def call(self, number: int) -> None:
+        """Make one call, and note what became of it."""
+        made = Made(began=time.monotonic())
+        self.phases[-1].calls.append(made)
+        try:
+            made.wrong = await self.client.call(f"{self.service}.stock", {"number": number}) != number
+        except RpcError as error:
+            made.error = type(error).__name__
+        made.ended = time.monotonic()
+
+    @property
+    def recovered(self) -> float | None:
+        """Seconds from the server's return to the first of some calls in a row that succeeded; None: never."""
+        calls = [call for phase in self.phases for call in phase.calls if call.ended >= self.back]
+        for place in range(len(calls) - IN_A_ROW + 1):
+            row = calls[place : place + IN_A_ROW]
+            if all(call.error is None for call in row):
+                return row[0].ended - self.back
+        return None
+
+    async def close(self) -> None:
+        """End its connections."""
+        await self.client.close()
+        await self.control.close()
+
+
+def sides(url: str, service: str, supply: Callable[[str, str], Supply]) -> list[Side]:
+    """The same calls by three chains, each to a service of its own."""
+    tuned = [
+        Retry(attempts=4, base=0.02, budget=RetryBudget(ratio=1.0)),
+        CircuitBreaker(window=1.0, failure_rate=0.8, open_for=0.25, max_open=1.0),
+        AttemptTimeout(limit=0.3),
+    ]
+    chains = {"none": [], "default": default_policies(), "tuned": tuned}
+    return [
+        Side(name, url, f"{service}_{name}", chain, supply(url, f"{service}_{name}")) for name, chain in chains.items()
+    ]
+
+
+async def run(all_sides: Sequence[Side], seconds: float, begins: Callable[[Phase], None]) -> None:
+    """Lead the services through all phases of so many seconds, while the sides call; `begins` is told of each."""
+    async with asyncio.TaskGroup() as tasks:
+        for phase in PHASES:
+            begins(phase)
+            for side in all_sides:
+                tasks.create_task(side.happens(phase))
+            await asyncio.sleep(0)  # they have noted that it began
+            await _call(all_sides, seconds, tasks)
+    for side in all_sides:
+        await side.close()
+
+
+async def _call(all_sides: Sequence[Side], seconds: float, tasks: asyncio.TaskGroup) -> None:
+    begin = time.monotonic()
+    for number in range(int(seconds / PERIOD)):
+        await asyncio.sleep(max(begin + number * PERIOD - time.monotonic(), 0.0))
+        for side in all_sides:
+            tasks.create_task(side.call(number))
