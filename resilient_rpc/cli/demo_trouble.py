@@ -147,7 +147,7 @@ def sides(url: str, service: str, supply: Callable[[str, str], Supply]) -> list[
         CircuitBreaker(window=1.0, failure_rate=0.8, open_for=0.25, max_open=1.0),
         AttemptTimeout(limit=0.3),
     ]
-    chains = {"none": [], "default": default_policies(), "tuned": tuned}
+    chains: dict[str, Sequence[Policy]] = {"none": [], "default": default_policies(), "tuned": tuned}
     return [
         Side(name, url, f"{service}_{name}", chain, supply(url, f"{service}_{name}")) for name, chain in chains.items()
     ]
