@@ -1,0 +1,1 @@
+"""The rules of a policy, each with what shows that it holds."""

@@ -1,0 +1,81 @@
+"""A policy in the child of a fork."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable
+
+from resilient_rpc.call import Call
+from resilient_rpc.policy import Policy
+from resilient_rpc.runtime import BlockingRuntime, drive
+from resilient_rpc.testing.lab import Lab, echo, expect
+from resilient_rpc.testing.rules.rule import rule
+from resilient_rpc.testing.scripted import ScriptedPeer, hang
+
+LIMIT = 10.0
+"""Real seconds that the child may take."""
+
+
+@rule("the child of a fork may use it at once, whatever the parent's calls hold", both=False)
+def fork(lab: Lab) -> None:
+    """See `Rule`."""
+    policy = lab.make()
+
+    async def scenario() -> str:
+        tasks = [asyncio.create_task(policy(lab.call(n), ScriptedPeer(hang()))) for n in range(lab.crowd)]
+        await asyncio.sleep(1.0)
+        said = _child(lambda: _call_in_child(lab, policy))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return said
+
+    (said,) = lab.settled(scenario)
+    expect(not said, f"while {lab.crowd} calls were under way, the process forked, and in the child {said}")
+
+
+def _call_in_child(lab: Lab, policy: Policy) -> str:
+    gap = lab.clock.now() - time.monotonic()
+    runtime = BlockingRuntime(clock=lambda: time.monotonic() + gap)
+    call = lab.call()
+    call = Call(
+        method=call.method,
+        params=call.params,
+        runtime=runtime,
+        deadline=runtime.now() + LIMIT / 2,
+        timeout=LIMIT / 2,
+        safety=call.safety,
+    )
+    try:
+        drive(policy(call, echo))
+    except BaseException as error:
+        return f"a call ended in {error!r}"
+    return ""
+
+
+def _child(function: Callable[[], str]) -> str:
+    """What `function` says in a forked child."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # there are threads, and that is the point
+        child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, function().encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    until = time.monotonic() + LIMIT
+    while os.waitpid(child, os.WNOHANG)[0] == 0:
+        if time.monotonic() > until:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            os.close(reading)
+            return f"a call does not end within {LIMIT:g} s"
+        time.sleep(0.005)
+    with os.fdopen(reading, "rb") as pipe:
+        return pipe.read().decode()
