@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import random
 from collections.abc import Callable, Coroutine, Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from resilient_rpc.call import Call, Reply
     from resilient_rpc.policy import Handler
 
+log = logging.getLogger(__name__)
 SWITCH = "RESILIENT_RPC_CHAOS"
 """The variable of the environment that switches it on, with the value 1."""
 _INSIDE = "chaos stands for the network and the server: whatever is to cope with them stands outside of it"
@@ -99,10 +101,22 @@ class Chaos:
 
     async def __call__(self, call: Call, proceed: Handler, /) -> Reply:
         """Carry the call on, now and then disturbed."""
-        is_on = self._is_on
-        if is_on is None or self._random() >= self.rate or not is_on() or not (self.when is None or self.when(call)):
+        if self._is_on is None or self._random() >= self.rate or not self._may(call, self._is_on):
             return await proceed(call)
         return await self._disturb(call, proceed)
+
+    def _may(self, call: Call, is_on: Callable[[], bool]) -> bool:
+        """Whether the functions of its user allow it; one that fails is a no."""
+        try:
+            return is_on() and (self.when is None or self.when(call))
+        except Exception:
+            log.exception("%s leaves the call alone: `enabled` or `when` failed", self.name or type(self).__name__)
+            call.emit(PolicyBypassed(**self._about(call), reason="failed"))
+            return False
+
+    def _about(self, call: Call) -> dict[str, Any]:
+        name = self.name or type(self).__name__
+        return {"policy": name, "method": call.method, "target": call.target, "attempt": call.attempt}
 
     def _given(self, draw: Callable[[], float]) -> list[tuple[str, kinds.Way]]:
         ways: list[tuple[str, kinds.Way]] = []
@@ -124,13 +138,7 @@ class Chaos:
 
     def _disturb(self, call: Call, proceed: Handler) -> Coroutine[Any, Any, Reply]:
         kind, way = self._ways[int(self._random() * len(self._ways))]
-        name = self.name or type(self).__name__
-        about: dict[str, Any] = {
-            "policy": name,
-            "method": call.method,
-            "target": call.target,
-            "attempt": call.attempt,
-        }
+        about = self._about(call)
         if kind == "duplicate" and not call.safety.repeatable:
             call.emit(PolicyBypassed(**about, reason="unsafe"))
             return proceed(call)

@@ -72,6 +72,7 @@ class Hedge:
     role: ClassVar[str] = "hedge"
     excludes: ClassVar[Mapping[str, str]] = {
         "retry": "both repeat attempts, and would multiply them; a hedge also follows a failed attempt at once",
+        "hedge": "each attempt of the one would be hedged by the other; max_hedges= allows more attempts",
     }
     above: ClassVar[Mapping[str, str]] = {
         "breaker": "it must see each attempt by itself",

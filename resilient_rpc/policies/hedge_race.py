@@ -70,6 +70,7 @@ class Race:
         if isinstance(error, RpcError):
             error.certainty = self.certainty()
             error.attempts = self.started
+            error.history = tuple(other for other in self.errors.values() if other is not error)
         return error
 
     def certainty(self) -> Certainty:

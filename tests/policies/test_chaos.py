@@ -131,8 +131,24 @@ def test_only_the_attempts_that_it_may_disturb(runtime: Bench) -> None:
         runtime.call(chain, attempt=2)
 
 
+@pytest.mark.parametrize("broken", ["enabled", "when"])
+def test_a_switch_that_fails_is_off(runtime: Bench, caplog: pytest.LogCaptureFixture, broken: str) -> None:
+    seen: list[Any] = []
+    events = Events()
+    events.on(PolicyEvent, seen.append)
+
+    def fails(*_: Any) -> bool:
+        raise KeyError("switches")
+
+    settings: dict[str, Any] = {"enabled": True, broken: fails}
+    reply = runtime.call(compose([Chaos(rate=1, fault=NotConnected, **settings)], Server()), events=events)
+    assert reply.result == 1
+    assert [(type(event), event.reason) for event in seen] == [(PolicyBypassed, "failed")]
+    assert "switches" in caplog.text
+
+
 def test_an_event_tells_the_attempt_and_the_kind(runtime: Bench) -> None:
-    seen: list[PolicyEvent] = []
+    seen: list[Any] = []
     events = Events()
     events.on(PolicyEvent, seen.append)
     with pytest.raises(NotConnected):
@@ -247,7 +263,8 @@ def test_a_duplicate_has_the_same_key_and_its_caller_gets_the_second_answer(
 
 
 def test_what_must_not_be_repeated_is_not_duplicated(runtime: Bench) -> None:
-    server, seen, events = Server(), [], Events()
+    server, events = Server(), Events()
+    seen: list[Any] = []
     events.on(PolicyEvent, seen.append)
     runtime.call(compose([always(duplicate=True)], server), safety=Safety.UNSAFE, events=events)
     assert len(server.calls) == 1

@@ -225,6 +225,9 @@ def test_of_all_errors_the_one_that_says_most_comes_out_and_is_honest(
 ) -> None:
     found = fails(runtime, RpcError, hedge(), Target((0.1, first), (0.1, second)))
     assert (str(found), found.certainty, found.attempts) == (expected, certainty, 2)
+    assert [str(other) for other in found.history] == [
+        str(other) for other in (first, second) if other.args != (expected,)
+    ]
 
 
 def test_nobody_knows_of_an_attempt_that_was_cancelled(runtime: Bench) -> None:
@@ -515,7 +518,7 @@ def test_order() -> None:
         Chain([AttemptTimeout(), hedge()], target)
     with pytest.raises(ConfigurationError, match="must stand before"):
         Chain([hedge(), Deadline(limit=5)], target)
-    for policies in ([Retry(), hedge()], [hedge(), Retry()]):
+    for policies in ([Retry(), hedge()], [hedge(), Retry()], [hedge(), hedge(name="b")]):
         with pytest.raises(ConfigurationError, match="exclude each other"):
             Chain(policies, target)
     assert Hedge.requires == {safety for safety in Safety if safety.repeatable}
