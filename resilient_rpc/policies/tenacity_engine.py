@@ -8,13 +8,14 @@ attempt has failed.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import tenacity
 from tenacity import asyncio as tenacity_asyncio
 
 from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.runtime import AsyncioRuntime
 
 if TYPE_CHECKING:
     from resilient_rpc.call import Call
@@ -43,10 +44,10 @@ class Engine:
 class Consultation:
     """The strategies' view of one call. `args` of the state is the call."""
 
-    __slots__ = ("_engine", "_state")
+    __slots__ = ("_call", "_engine", "_state")
 
     def __init__(self, engine: Engine, call: Call, began: float) -> None:
-        self._engine = engine
+        self._engine, self._call = engine, call
         self._state = tenacity.RetryCallState(engine.holder, None, (call,), {})
         self._state.start_time = began
 
@@ -86,4 +87,19 @@ class Consultation:
 
     async def _ask(self, strategy: Strategy) -> Any:
         answer = strategy(self._state)
-        return await answer if inspect.isawaitable(answer) else answer
+        if not inspect.isawaitable(answer):
+            return answer
+        runtime = self._call.runtime
+        if not isinstance(runtime, AsyncioRuntime):
+            return await answer
+        thinking = runtime.start(lambda _: _settled(answer))  # a task of its own can be given up
+        try:
+            if await runtime.wait([thinking], max(self._call.remaining(), 0.0)) is None:
+                raise TimeoutError("no answer by the deadline of the call")
+            return thinking.result()
+        finally:
+            thinking.cancel()
+
+
+async def _settled(answer: Awaitable[Any]) -> Any:
+    return await answer

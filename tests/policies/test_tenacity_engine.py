@@ -11,6 +11,8 @@ from tenacity import asyncio as tenacity_asyncio
 from resilient_rpc.call import READ_ONLY, Call, Reply
 from resilient_rpc.errors import ApplicationError, ConfigurationError, ConnectionLost, NotConnected, RpcError
 from resilient_rpc.policies import Retry, RetryBudget
+from resilient_rpc.runtime import running_runtime
+from resilient_rpc.testing import VirtualClock
 from tests.policies.attempts import Script, heard
 from tests.runtimes import Bench
 
@@ -135,6 +137,32 @@ def test_async_strategies_of_every_sort_are_awaited(runtime: Bench) -> None:
     with pytest.raises(ConnectionLost):
         runtime.call(script.under(Retry(wait=wait, stop=stop)), safety=READ_ONLY)
     assert script.times == [0, 3]
+
+
+def test_a_strategy_that_hangs_is_given_up_at_the_deadline(clock: VirtualClock) -> None:
+    ended: list[str] = []
+
+    async def hanging(error: BaseException) -> bool:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.append("given up")
+        return True
+
+    async def main() -> float:
+        runtime = running_runtime()
+        begin = runtime.now()
+        call = Call(method="a.b", params={}, runtime=runtime, deadline=begin + 5)
+        policy = Retry(retry=tenacity_asyncio.retry_if_exception(hanging))
+        with pytest.raises(NotConnected) as info:
+            await Script([NotConnected()]).under(policy)(call)
+        assert "no answer by the deadline" in info.value.__notes__[0]
+        await asyncio.sleep(0)
+        return runtime.now() - begin
+
+    with asyncio.Runner(loop_factory=clock.new_loop) as runner:
+        assert runner.run(main()) == 5
+    assert ended == ["given up"]
 
 
 def bug(state: object) -> Any:
