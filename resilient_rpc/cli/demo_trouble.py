@@ -142,7 +142,7 @@ class Side:
 
 def sides(url: str, service: str, supply: Callable[[str, str], Supply]) -> list[Side]:
     """The same calls by three chains, each to a service of its own."""
-    tuned = [
+    tuned: list[Policy] = [
         Retry(attempts=4, base=0.02, budget=RetryBudget(ratio=1.0)),
         CircuitBreaker(window=1.0, failure_rate=0.8, open_for=0.25, max_open=1.0),
         AttemptTimeout(limit=0.3),
