@@ -43,7 +43,7 @@ class Race:
                 self.errors[number] = lost = ConnectionLost(message, certainty=UNKNOWN)
                 lost.retryable = False
             except Exception as error:
-                self.errors[number] = error
+                self.errors[number] = error.with_traceback(None)
         return None
 
     def answered(self) -> bool:
@@ -65,12 +65,13 @@ class Race:
         )
 
     def verdict(self) -> Exception:
-        """The error that says most, with a certainty that holds for all attempts together."""
+        """The error that says most, with a certainty that holds for all attempts together. Asked once, at the end."""
         error = max(self.errors.values(), key=_weight)
         if isinstance(error, RpcError):
             error.certainty = self.certainty()
             error.attempts = self.started
             error.history = tuple(other for other in self.errors.values() if other is not error)
+        self.errors.clear()  # its traceback will hold the frames that hold this race
         return error
 
     def certainty(self) -> Certainty:
