@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from resilient_rpc.policies.adaptive import AdaptiveLimit, LimitChanged
 from resilient_rpc.policies.breaker import CircuitBreaker
 from resilient_rpc.policies.breaker_events import CircuitStateChanged, CircuitWouldReject
 from resilient_rpc.policies.budget import RetryBudget, common_budget
+from resilient_rpc.policies.bulkhead import Bulkhead
 from resilient_rpc.policies.chaos import Chaos
 from resilient_rpc.policies.deadline import Deadline
 from resilient_rpc.policies.fallback import Fallback
 from resilient_rpc.policies.hedge import Hedge
 from resilient_rpc.policies.overrides import for_
+from resilient_rpc.policies.priority import by_tag
+from resilient_rpc.policies.ratelimit import RateLimit
+from resilient_rpc.policies.redis_rate import RedisRate
 from resilient_rpc.policies.retry import RetriesExhausted, Retry, RetryScheduled, RetrySuppressed
 from resilient_rpc.policies.timeout import AttemptTimeout
 
 __all__ = [
+    "AdaptiveLimit",
     "AttemptTimeout",
+    "Bulkhead",
     "Chaos",
     "CircuitBreaker",
     "CircuitStateChanged",
@@ -22,11 +29,15 @@ __all__ = [
     "Deadline",
     "Fallback",
     "Hedge",
+    "LimitChanged",
+    "RateLimit",
+    "RedisRate",
     "RetriesExhausted",
     "Retry",
     "RetryBudget",
     "RetryScheduled",
     "RetrySuppressed",
+    "by_tag",
     "common_budget",
     "for_",
 ]
