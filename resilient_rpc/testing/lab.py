@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from resilient_rpc.call import Call, Reply, Safety
-from resilient_rpc.errors import Rejected, RpcError
 from resilient_rpc.policy import Handler, Policy, Runtime
 from resilient_rpc.runtime import drive, running_runtime
 from resilient_rpc.testing.clock import VirtualClock, VirtualDeadlock
@@ -118,11 +117,3 @@ async def echo(call: Call) -> Reply:
 def number_of(call: Call) -> Any:
     """What `Lab.call` was given."""
     return call.params["n"] if isinstance(call.params, Mapping) else None
-
-
-def expect_passed_or_refused(outcome: Any, what: str) -> None:
-    """Broken unless it is a reply or a refusal: nothing else can come out where the other side only answers."""
-    expect(
-        isinstance(outcome, Reply | Rejected),
-        f"{what} ended in {outcome!r}" + ("" if isinstance(outcome, RpcError) else ", which is not even an RpcError"),
-    )

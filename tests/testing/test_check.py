@@ -238,7 +238,7 @@ class Scribbling(Plain):
 
 
 def test_attempts() -> None:
-    assert "attempts with the numbers [1, 1]" in told("attempts", Uncounting)
+    assert "('orders.price', 1), ('orders.price', 1)] two are the same" in told("attempts", Uncounting)
     assert "which is no Call" in told("attempts", lambda: Renaming(repr))
     assert "the key 'order-42' became None" in told("attempts", lambda: Renaming(lambda c: c.replace(key=None)))
     assert "became {'n': 1}" in told("attempts", lambda: Renaming(lambda c: c.replace(params={"n": 1})))
@@ -339,6 +339,14 @@ class Swallowing(Plain):
             return Reply(result=None)
 
 
+class Denying(Plain):
+    async def __call__(self, call: Call, proceed: Handler, /) -> Reply:
+        try:
+            return await proceed(call)
+        except asyncio.CancelledError:
+            raise Rejected("never") from None
+
+
 class SwallowingOnALoop(Plain):
     def __init__(self, after: float = 0.0) -> None:
         self.after = after
@@ -387,6 +395,7 @@ class Counting(Plain):
 
 def test_cancellation() -> None:
     assert "became Reply(result=None" in told("cancellation", Swallowing)
+    assert "became Rejected('never')" in told("cancellation", Denying)
     assert "a cancelled call ended in DeadlineExceeded('cancelled')" in told("cancellation", SwallowingOnALoop)
     assert "60 s after it was cancelled" in told("cancellation", lambda: SwallowingOnALoop(after=1000.0))
     assert "what the policy has started still goes on" in told("cancellation", LeftBehind)
@@ -456,13 +465,28 @@ class OneLoop(Plain):
         return await proceed(call)
 
 
+class Once(Plain):
+    """Refuses all calls after some."""
+
+    def __init__(self, calls: int = 5) -> None:
+        self.left = calls
+
+    async def __call__(self, call: Call, proceed: Handler, /) -> Reply:
+        if self.left <= 0:
+            raise Rejected("no more")
+        self.left -= 1
+        return await proceed(call)
+
+
 def test_concurrency() -> None:
+    assert "not one of 20 callers at once got an answer" in told("concurrency", lambda: Once(0))
     assert "got the answer to call" in told("concurrency", Mixing)
-    assert "ended in RuntimeError('used by two'), which is not even an RpcError" in told("concurrency", Fragile)
+    assert "ended in RuntimeError('used by two'), which is no RpcError" in told("concurrency", Fragile)
 
 
 def test_loops() -> None:
     assert "ended in RuntimeError('another loop')" in told("loops", OneLoop)
+    assert "none of them got an answer" in told("loops", Once)
 
 
 # -- leaks, fork

@@ -10,10 +10,11 @@ from contextlib import suppress
 from typing import Any
 
 from resilient_rpc.call import Call, Reply
-from resilient_rpc.errors import InvalidParams, NotConnected, Unroutable
+from resilient_rpc.errors import InvalidParams, NotConnected, Rejected, RpcError, Unroutable
 from resilient_rpc.events import Event, Events
+from resilient_rpc.policy import Policy
 from resilient_rpc.runtime import drive
-from resilient_rpc.testing.lab import Lab, echo, expect, expect_passed_or_refused, number_of, outcome_of
+from resilient_rpc.testing.lab import Lab, echo, expect, number_of, outcome_of
 from resilient_rpc.testing.rules.rule import rule
 from resilient_rpc.testing.scripted import ScriptedPeer, answer
 
@@ -38,7 +39,8 @@ def locks(lab: Lab) -> None:
 
     lab.alone(lambda: outcome_of(policy, lab.call(), calls_again))
     for outcome in within:
-        expect_passed_or_refused(outcome, "a call within the call")
+        # It may be refused; but where the other side answers at once, nothing else can come out.
+        expect(isinstance(outcome, Reply | Rejected), f"a call within the call ended in {outcome!r}")
 
 
 @rule("it announces events only, and under no lock: a hook may make a call")
@@ -91,37 +93,49 @@ class Announced(Events):
 @rule("any number of callers may use it at once, and each gets the answer to its own call")
 def concurrency(lab: Lab) -> None:
     """See `Rule`."""
-    policy = lab.make()
+    policy, answered = lab.make(), Answered()
 
     async def caller(first: int) -> None:
         for n in range(first, first + 3):
-            await _own_answer(lab, policy, n)
+            await _own_answer(lab, policy, n, answered)
 
     lab.together(*[lambda n=n: caller(10 * n) for n in range(lab.crowd)])
+    expect(answered.any, f"not one of {lab.crowd} callers at once got an answer")
 
 
-async def _own_answer(lab: Lab, policy: Any, n: int) -> None:
-    outcome = await outcome_of(policy, lab.call(n), ScriptedPeer(answer(number_of, after=n % 7 / 10)))
-    expect_passed_or_refused(outcome, "one of many calls")
+class Answered:
+    """Whether anybody got an answer."""
+
+    any = False
+
+
+async def _own_answer(lab: Lab, policy: Policy, n: int, answered: Answered) -> None:
+    outcome = await outcome_of(policy, lab.call(n), ScriptedPeer(answer(number_of, after=n % 7 / 100)))
     if isinstance(outcome, Reply):
+        answered.any = True
         expect(outcome.result == n, f"call {n} got the answer to call {outcome.result}")
+    else:
+        expect(isinstance(outcome, RpcError), f"one of many calls ended in {outcome!r}, which is no RpcError")
 
 
 @rule("it is bound to no event loop: several may share it, with threads, and one after the other", both=False)
 def loops(lab: Lab) -> None:
     """See `Rule`."""
-    policy = lab.make()
+    policy, answered = lab.make(), Answered()
 
     async def tasks() -> None:
-        await asyncio.gather(*[_own_answer(lab, policy, n) for n in range(20)])
+        await asyncio.gather(*[_own_answer(lab, policy, n, answered) for n in range(20)])
 
     def thread() -> None:
         for n in range(20):
-            drive(_own_answer(lab, policy, n))
+            drive(_own_answer(lab, policy, n, answered))
 
     for functions in ((tasks, tasks, thread, thread), (tasks,), (thread,)):
+        answered.any = False
         for outcome in lab.settled(*functions):
             expect(outcome is None, f"where loops and threads share it, a caller ended in {outcome!r}")
+        expect(answered.any, "where loops and threads share it, none of them got an answer")
+        lab.alone(lambda: lab.port().sleep(60.0))
 
 
 class Traced(dict[str, Any]):
