@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import CodeType, FrameType, TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from resilient_rpc.chain.order import name_of
@@ -26,16 +26,15 @@ class Blame:
 
     def culprit(self, error: BaseException, otherwise: Policy | None = None) -> Policy | None:
         """The innermost policy that the error passed; None when what carries the call out has raised it."""
-        known: dict[CodeType, list[Any]] = {}
-        for policy in self._policies:
-            known.setdefault(_code(policy), []).append(policy)
+        known = {_code(policy): policy for policy in reversed(self._policies)}
         found, end = otherwise, self.terminal_code
+        owner = getattr(self._terminal, "__self__", None)
         for frame in _frames(error.__traceback__):
-            if frame.f_code is end and _is_of(frame, getattr(self._terminal, "__self__", None)):
+            if frame.f_code is end and (owner is None or _is_of(frame, owner)):
                 return None
-            same = known.get(frame.f_code)
-            if same:
-                found = next((policy for policy in same if _is_of(frame, policy)), same[0])
+            # By the object first: classes share the code of what they inherit or are decorated with.
+            mine = next((policy for policy in self._policies if _is_of(frame, policy)), None)
+            found = known.get(frame.f_code, found) if mine is None else mine
         return found
 
     def failed(self, call: Call, error: Exception, certainty: Certainty | None, otherwise: Policy | None) -> Exception:
@@ -105,9 +104,7 @@ def _code(target: Any) -> Any:
 
 
 def _is_of(frame: FrameType, owner: object) -> bool:
-    """Whether the frame's first argument is `owner`: classes share the code of what they inherit."""
-    if owner is None:
-        return True
+    """Whether the frame's first argument is `owner`."""
     names = frame.f_code.co_varnames
     first = frame.f_locals.get(names[0]) if names else None
     return first is owner or (isinstance(first, tuple) and bool(first) and first[0] is owner)

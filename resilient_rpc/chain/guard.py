@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from resilient_rpc.call import Call, Reply
 from resilient_rpc.chain.binding import step_of
 from resilient_rpc.chain.faults import Blame, announce, hung, returned, shown
-from resilient_rpc.chain.visit import LoopVisit, ThreadVisit, Visit
+from resilient_rpc.chain.visit import PATIENCE, LoopVisit, ThreadVisit, Visit
 from resilient_rpc.chain.watch import Watch
 from resilient_rpc.errors import RpcError
 from resilient_rpc.runtime import AsyncioRuntime, BlockingRuntime, PolicySuspended, drive
@@ -39,7 +39,7 @@ class Guard:
     def __init__(self, policy: Policy, proceed: Handler, blame: Blame) -> None:
         self._policy, self._step, self._proceed, self._blame = policy, step_of(policy), proceed, blame
         self._watches: dict[asyncio.AbstractEventLoop, Watch] = {}
-        self._ends: frozenset[CodeType] = frozenset({blame.terminal_code, Guard._in_loop.__code__})
+        self._ends: dict[CodeType, float] = {blame.terminal_code: PATIENCE, Guard._in_loop.__code__: 2 * PATIENCE}
 
     def handler(self, call: Call) -> Coroutine[Any, Any, Reply]:
         """Pass a call through the policy."""
@@ -72,16 +72,13 @@ class Guard:
         try:
             visit.running = running = _coroutine(self._step(call, visit.proceed))
             reply = await running
-        except Exception as error:
-            self._fail(error, visit)
-        except asyncio.CancelledError:
-            if visit.was_ended():
+        except BaseException as error:
+            if visit.leave(watch) and isinstance(error, asyncio.CancelledError):
                 raise hung(call, self._policy, visit.where, carried=visit.carried) from None
+            if isinstance(error, Exception):
+                self._fail(error, visit)
             raise
-        finally:
-            watch.leave(visit)
-            if visit.where:
-                task.uncancel()
+        visit.leave(watch)
         return reply if type(reply) is Reply else self._checked(reply, visit)
 
     async def _elsewhere(self, call: Call) -> Reply:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from resilient_rpc.call import Call, Reply
+from resilient_rpc.chain.watch import Watch
 from resilient_rpc.errors import NOT_EXECUTED, Certainty
 from resilient_rpc.pending import Pending, Started
 from resilient_rpc.watchdog import standing, trail
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 GRACE = 0.25
 """Seconds past a call's deadline after which a policy that still waits is ended."""
+PATIENCE = 1.0
+"""Seconds past it for what carries the call out, which ends by itself. A guard waits twice as long for one inside."""
 
 
 class Visit:
@@ -52,7 +55,7 @@ class ThreadVisit(Visit):
     def proceed(self, call: Call) -> Coroutine[Any, Any, Reply]:
         """The policy's `proceed`. Inside of it the call has its own runtime again."""
         self.carried = True
-        if self.now() > self.limit:  # a policy that repeats without a pause never waits: it ends here
+        if self.now() >= self.limit:  # a policy that repeats without a pause never waits: it ends here
             self._end("proceed")
         return self.onward(call.on(self.runtime) if call.runtime is self else call)
 
@@ -81,32 +84,43 @@ class ThreadVisit(Visit):
 
 
 class LoopVisit(Visit):
-    """In a task, which is cancelled when the policy stays too long."""
+    """In a task, which is cancelled when the policy stays too long.
 
-    __slots__ = ("__weakref__", "_before", "_ends", "_task", "running")
+    `ends`: code that ends by itself, and how many seconds after the deadline at the latest.
+    """
 
-    def __init__(self, call: Call, onward: Handler, task: asyncio.Task[Any], ends: frozenset[CodeType]) -> None:
+    __slots__ = ("__weakref__", "_before", "_cancels", "_ends", "_task", "running")
+
+    def __init__(self, call: Call, onward: Handler, task: asyncio.Task[Any], ends: Mapping[CodeType, float]) -> None:
         super().__init__(call, onward)
         self._task, self._ends = task, ends
         self._before = task.cancelling()
+        self._cancels = 0
         self.running: Any = None
 
     def proceed(self, call: Call) -> Coroutine[Any, Any, Reply]:
         """The policy's `proceed`."""
         self.carried = True
-        return self.onward(call) if self.now() <= self.limit else self._late(call)
+        return self.onward(call) if self.now() < self.limit else self._late(call)
 
     def overstay(self, now: float) -> None:
-        """Cancel the policy, unless what stands further in will be ended by another one."""
-        if any(getattr(inner, "cr_code", None) in self._ends for inner in standing(self.running)):
-            self.limit = now + GRACE
+        """Cancel the policy; later, while it stands in something that is to end by itself."""
+        codes = {getattr(inner, "cr_code", None) for inner in standing(self.running)}
+        last = self.call.deadline + max((more for code, more in self._ends.items() if code in codes), default=0.0)
+        if now < last:
+            self.limit = min(now + GRACE, last)
             return
         self.where = trail(self.running)
+        self.limit = now + GRACE  # should it swallow this one
+        self._cancels += 1
         self._task.cancel()
 
-    def was_ended(self) -> bool:
-        """Whether it was this visit's end that cancelled the task, and nobody else."""
-        return bool(self.where) and self._task.cancelling() - 1 <= self._before
+    def leave(self, watch: Watch) -> bool:
+        """Take back the cancellations of this visit; whether there were any, and none by anybody else."""
+        watch.leave(self)
+        for _ in range(self._cancels):
+            self._task.uncancel()
+        return self._cancels > 0 and self._task.cancelling() <= self._before
 
     async def _late(self, call: Call) -> Reply:
         await self.runtime.sleep(0)  # a policy that repeats without a pause never lets go of its loop: here it does
