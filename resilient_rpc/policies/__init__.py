@@ -7,6 +7,7 @@ from resilient_rpc.policies.breaker import CircuitBreaker
 from resilient_rpc.policies.breaker_events import CircuitStateChanged, CircuitWouldReject
 from resilient_rpc.policies.budget import RetryBudget, common_budget
 from resilient_rpc.policies.bulkhead import Bulkhead
+from resilient_rpc.policies.cache import Cache, CacheUsed, RedisCache, cached
 from resilient_rpc.policies.chaos import Chaos
 from resilient_rpc.policies.deadline import Deadline
 from resilient_rpc.policies.fallback import Fallback
@@ -22,6 +23,8 @@ __all__ = [
     "AdaptiveLimit",
     "AttemptTimeout",
     "Bulkhead",
+    "Cache",
+    "CacheUsed",
     "Chaos",
     "CircuitBreaker",
     "CircuitStateChanged",
@@ -31,6 +34,7 @@ __all__ = [
     "Hedge",
     "LimitChanged",
     "RateLimit",
+    "RedisCache",
     "RedisRate",
     "RetriesExhausted",
     "Retry",
@@ -38,6 +42,7 @@ __all__ = [
     "RetryScheduled",
     "RetrySuppressed",
     "by_tag",
+    "cached",
     "common_budget",
     "for_",
 ]
