@@ -70,6 +70,8 @@ def test_begins_closed() -> None:
         (["ok", "ok", "f", "f"], True),
         (["f", "ok", "ok", "f"], True),
         (["f", "ok", "ok", "ok"], False),
+        (["ok", "ok", "ok", "f"], False),
+        (["ok", "ok", "ok", "f", "f", "f"], True),
         (["f", "f", "f", "ok"], False),  # a success never opens
         (["f", "f", "f", "ok", "f"], True),
     ],
@@ -95,6 +97,7 @@ def test_a_rate_that_a_share_meets_exactly_opens() -> None:
         (1.0, ["s", "s", "s", "ok", "s"], True),
         (1.0, ["s", "s", "s", "ok"], False),
         (1.0, ["s", "s", "s"], False),
+        (1.0, ["ok", "s", "ok", "s", "s"], False),
         (None, ["s"] * 10, False),
     ],
 )
@@ -140,8 +143,11 @@ def test_failures_leave_the_window() -> None:
 
 def test_quick_successes_are_counted_like_others() -> None:
     circuit = Circuit()
-    for now in (100, 101, 104, 140):
+    for now in (100, 101, 103):  # the third where the first bucket ends
         circuit.count_success(0, now, 30.0)
+    circuit.window.advance(130, 30.0)
+    assert circuit.window.calls == 1
+    circuit.count_success(0, 140, 30.0)
     assert circuit.window.calls == 1
     circuit.count_success(7, 140, 30.0)
     assert (circuit.window.calls, circuit.late) == (1, 1)
@@ -361,6 +367,12 @@ def test_half_opened_by_hand_it_has_its_whole_time() -> None:
     assert circuit.why == "half-opened by hand"
     probe(circuit, by, 500)
     assert isinstance(circuit.admit(by, 530)[0], Probe), "not open again before 560"
+
+
+def test_after_a_reset_no_trip_is_remembered() -> None:
+    circuit = tripped(rules())
+    circuit.reset()
+    assert circuit.open(rules()).open_for == 5.0
 
 
 def test_reset_begins_anew_whatever_the_state() -> None:
