@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
+import msgspec
 from cachetools import LRUCache
 
 from resilient_rpc import forking
@@ -20,36 +20,33 @@ SHARD_ENTRIES, SHARD_BYTES = 128, 1 << 20
 """What a shard must have room for: the limits hold for each, and one value must fit into it."""
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """A value, or an error that is remembered."""
 
-    __slots__ = ("born", "degraded", "error", "fresh_until", "held", "server", "size", "tags", "thaw")
-
-    def __init__(
-        self,
-        key: Key,
-        frozen: Frozen,
-        *,
-        fresh_until: float,
-        born: int,
-        tags: tuple[str, ...] = (),
-        server: str | None = None,
-        degraded: bool = False,
-        error: BaseException | None = None,
-    ) -> None:
-        self.held, self.thaw, size = frozen
-        self.size = size + OVERHEAD + len(key[2]) + (len(str(key[3])) if key[3] is not None else 0)
-        """Bytes, about."""
-        self.fresh_until = fresh_until
-        """An instant on the runtime's clock."""
-        self.born = born
-        """The last invalidation before its call was sent (`Voids.last`)."""
-        self.tags, self.server, self.degraded, self.error = tags, server, degraded, error
+    frozen: Frozen
+    size: int
+    """Bytes, about, with the key and all."""
+    fresh_until: float
+    """An instant on the runtime's clock."""
+    born: int
+    """The last invalidation before its call was sent (`Voids.last`)."""
+    tags: tuple[str, ...] = ()
+    server: str | None = None
+    degraded: bool = False
+    error: BaseException | None = None
 
     def reply(self, *, degraded: bool = False) -> Reply:
         """An answer of its own for one caller."""
-        value: Any = self.held if self.thaw is None else self.thaw(self.held)
-        return Reply(result=value, degraded=degraded or self.degraded, server=self.server)
+        held, thaw, _ = self.frozen
+        return Reply(
+            result=held if thaw is None else thaw(held), degraded=degraded or self.degraded, server=self.server
+        )
+
+
+def size_of(key: Key, frozen: Frozen) -> int:
+    """The bytes of an entry, about."""
+    other = key[3]
+    return frozen[2] + OVERHEAD + len(key[2]) + (0 if other is None else len(str(other)))
 
 
 class Shard:

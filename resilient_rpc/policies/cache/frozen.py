@@ -10,7 +10,7 @@ import sys
 import types
 import uuid
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -31,13 +31,8 @@ def is_immutable(value: Any) -> bool:
     return type(value) in _IMMUTABLE
 
 
-class Frozen(NamedTuple):
-    """A value as it is kept: `thaw` makes a new one of it; None: it can be handed out as it is."""
-
-    held: Any
-    thaw: Callable[[Any], Any] | None
-    size: int
-    """Bytes, about."""
+Frozen = tuple[Any, Callable[[Any], Any] | None, int]
+"""A value as it is kept; what makes a new one of that, or None where it can be handed out as it is; bytes, about."""
 
 
 def freeze(value: Any, returns: Any) -> Frozen:
@@ -47,19 +42,19 @@ def freeze(value: Any, returns: Any) -> Frozen:
     declared, for it knows bytes and keys that are numbers; JSON into the declared type, for MessagePack forgets in
     which zone a time was given. Else as a deep copy; raises what copying raises.
     """
-    if is_immutable(value):
-        return Frozen(value, None, sys.getsizeof(value))
+    if type(value) in _IMMUTABLE:
+        return value, None, sys.getsizeof(value)
     encoded = _encoded(value, returns)
     if encoded is not None:
         return encoded
     held = copy.deepcopy(value)
-    return Frozen(held, copy.deepcopy, weigh(held))
+    return held, copy.deepcopy, weigh(held)
 
 
 def pack(value: Any, returns: Any) -> bytes | None:
     """The bytes of `value` for another process; None: it would not be the same there."""
     encoded = _encoded(value, returns)
-    return None if encoded is None else encoded.held
+    return None if encoded is None else encoded[0]
 
 
 def thawer(returns: Any) -> Callable[[Any], Any]:
@@ -73,13 +68,13 @@ def _encoded(value: Any, returns: Any) -> Frozen | None:
             if not _is_plain(value):
                 return None
             data = _pack(value)
-            return Frozen(data, _unpack_any, len(data))
+            return data, _unpack_any, len(data)
         thaw = JSON.decoder(returns).decode
         data = JSON.encode(value)
         twin = thaw(data)
     except Exception:  # whatever the type of a user does: it is copied instead
         return None
-    return Frozen(data, thaw, len(data)) if type(twin) is type(value) and twin == value else None
+    return (data, thaw, len(data)) if type(twin) is type(value) and twin == value else None
 
 
 def _is_plain(value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from resilient_rpc.policies.cache.entries import Entry
+from resilient_rpc.policies.cache.entries import Entry, size_of
 from resilient_rpc.policies.cache.frozen import Frozen, is_immutable, pack, thawer
 from resilient_rpc.policies.cache.keys import Key, key_bytes, names_of
 
@@ -48,14 +48,8 @@ async def load(shared: RedisCache, call: Call, key: Key, born: int) -> Loaded:
         frozen = _thawed(found.record.payload, call.returns)
     except Exception:  # written by a stranger, or by another version of the type
         return Loaded(None, found.since, "shared_value")
-    entry = Entry(
-        key,
-        frozen,
-        fresh_until=begin + found.seconds,
-        born=born,
-        tags=found.record.tags,
-        server=found.record.server,
-    )
+    fresh_until = begin + found.seconds
+    entry = Entry(frozen, size_of(key, frozen), fresh_until, born, found.record.tags, found.record.server)
     return Loaded(entry, found.since, None)
 
 
@@ -81,4 +75,4 @@ def save(shared: RedisCache, call: Call, key: Key, reply: Reply, entry: Entry, l
 def _thawed(payload: bytes, returns: Any) -> Frozen:
     thaw = thawer(returns)
     value = thaw(payload)
-    return Frozen(value, None, sys.getsizeof(value)) if is_immutable(value) else Frozen(payload, thaw, len(payload))
+    return (value, None, sys.getsizeof(value)) if is_immutable(value) else (payload, thaw, len(payload))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resilient_rpc.errors import ConfigurationError, Rejected, UsageError
-from resilient_rpc.policies.cache.entries import Entry
-from resilient_rpc.policies.cache.frozen import Frozen, another, freeze, weigh
+from resilient_rpc.policies.cache.entries import Entry, size_of
+from resilient_rpc.policies.cache.frozen import another, freeze, weigh
 from resilient_rpc.policies.cache.keys import Key
 from resilient_rpc.policies.cache.settings import Tags, check_tag_names, seconds_of
 from resilient_rpc.policies.outcome import health
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 EARLY = 0.05
 """Seconds. A call that fails with so little left has failed because of its own deadline: others may have more time."""
-_NOTHING = Frozen(None, None, 0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,16 +42,9 @@ class Rules:
             # A server's word is a limit: jitter only shortens it.
             given = self.ttl if hints.max_age is None else hints.max_age
             life = given * (1 - self.jitter * self.random())
-        entry = Entry(
-            key,
-            freeze(reply.result, call.returns),
-            fresh_until=call.runtime.now() + life,
-            born=born,
-            tags=tags,
-            server=reply.server,
-            degraded=reply.degraded,
-        )
-        return entry, life
+        frozen = freeze(reply.result, call.returns)
+        fresh_until = call.runtime.now() + life
+        return Entry(frozen, size_of(key, frozen), fresh_until, born, tags, reply.server, reply.degraded), life
 
     def negative_entry(self, call: Call, key: Key, error: Exception, born: int) -> Entry | None:
         """The entry of an error that is to be remembered."""
@@ -61,8 +53,8 @@ class Rules:
             return None
         kept = another(error)
         kept.__cause__ = None  # would keep alive whatever stands in the frames of its traceback
-        frozen = _NOTHING._replace(size=weigh(kept.__dict__))
-        return Entry(key, frozen, fresh_until=call.runtime.now() + seconds, born=born, error=kept)
+        frozen = (None, None, weigh(kept.__dict__))
+        return Entry(frozen, size_of(key, frozen), call.runtime.now() + seconds, born, error=kept)
 
     def _tags(self, call: Call) -> tuple[str, ...]:
         tags = self.tags

@@ -10,8 +10,7 @@ from typing import Any
 from resilient_rpc.call import READ_ONLY, Call, Reply
 from resilient_rpc.chain import compose
 from resilient_rpc.policies.cache import Cache
-from resilient_rpc.policies.cache.entries import SHARDS, Entry, Store
-from resilient_rpc.policies.cache.frozen import Frozen
+from resilient_rpc.policies.cache.entries import SHARDS, Entry, Store, size_of
 from resilient_rpc.policies.cache.keys import Key
 from resilient_rpc.runtime import BLOCKING, drive
 from tests.policies.cache.shops import READ, Shop
@@ -23,7 +22,8 @@ def key(number: int) -> Key:
 
 
 def entry(number: int, size: int = 0) -> Entry:
-    return Entry(key(number), Frozen(number, None, size), fresh_until=math.inf, born=0)
+    frozen = (number, None, size)
+    return Entry(frozen, size_of(key(number), frozen), math.inf, 0)
 
 
 def put(store: Store, number: int, size: int = 0) -> bool:
