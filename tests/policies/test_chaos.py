@@ -144,6 +144,9 @@ def test_a_switch_that_fails_is_off(runtime: Bench, caplog: pytest.LogCaptureFix
     reply = runtime.call(compose([Chaos(rate=1, fault=NotConnected, **settings)], Server()), events=events)
     assert reply.result == 1
     assert [(type(event), event.reason) for event in seen] == [(PolicyBypassed, "failed")]
+    (record,) = caplog.records
+    assert record.getMessage() == "Chaos leaves the call alone: `enabled` or `when` failed"
+    assert record.exc_info is not None
     assert "switches" in caplog.text
 
 
@@ -198,7 +201,7 @@ def test_latency_comes_before_the_attempt(runtime: Bench) -> None:
 
 def test_latency_ends_by_the_deadline_and_sends_nothing(runtime: Bench) -> None:
     server = Server()
-    with pytest.raises(DeadlineExceeded) as info:
+    with pytest.raises(DeadlineExceeded, match=r"^orders\.create: time was up in a delay of 20 s") as info:
         runtime.call(compose([always(latency=20)], server), timeout=5)
     assert runtime.passed == 5
     assert (info.value.certainty, info.value.stage, server.calls) == (NOT_EXECUTED, "publish", [])
@@ -224,10 +227,17 @@ def test_latency_can_be_a_range(runtime: Bench) -> None:
 @pytest.mark.parametrize("error", [None, Overloaded("busy")])
 def test_a_dropped_reply_is_missed_until_the_deadline(runtime: Bench, error: Exception | None) -> None:
     server = Server(error)
-    with pytest.raises(DeadlineExceeded) as info:
+    with pytest.raises(DeadlineExceeded, match=r"^orders\.create: .*dropped by Chaos") as info:
         runtime.call(compose([always(drop_reply="timeout")], server), timeout=5)
     assert runtime.passed == 5
-    assert (info.value.certainty, info.value.stage, len(server.calls)) == (UNKNOWN, "reply", 1)
+    assert (info.value.certainty, info.value.stage) == (UNKNOWN, "reply")
+    assert [call.method for call in server.calls] == ["orders.create"]
+
+
+def test_a_reply_that_is_dropped_after_the_deadline_takes_no_time(runtime: Bench) -> None:
+    with pytest.raises(DeadlineExceeded):
+        runtime.call(compose([always(drop_reply="timeout")], Server()), timeout=-1)
+    assert runtime.passed == 0
 
 
 def test_an_attempt_whose_reply_is_dropped_can_be_followed_by_another(runtime: Bench) -> None:
@@ -240,7 +250,7 @@ def test_an_attempt_whose_reply_is_dropped_can_be_followed_by_another(runtime: B
 
 def test_a_reply_can_be_lost_with_its_connection(runtime: Bench) -> None:
     server = Server()
-    with pytest.raises(ConnectionLost) as info:
+    with pytest.raises(ConnectionLost, match=r"^orders\.create: the reply was lost") as info:
         runtime.call(compose([always(drop_reply="connection")], server))
     assert (info.value.certainty, len(server.calls), runtime.passed) == (UNKNOWN, 1, 0)
 
@@ -267,8 +277,8 @@ def test_what_must_not_be_repeated_is_not_duplicated(runtime: Bench) -> None:
     seen: list[Any] = []
     events.on(PolicyEvent, seen.append)
     runtime.call(compose([always(duplicate=True)], server), safety=Safety.UNSAFE, events=events)
-    assert len(server.calls) == 1
-    assert [(type(event), event.reason) for event in seen] == [(PolicyBypassed, "unsafe")]
+    assert [call.method for call in server.calls] == ["orders.create"]
+    assert [(type(event), event.policy, event.reason) for event in seen] == [(PolicyBypassed, "Chaos", "unsafe")]
 
 
 @pytest.mark.parametrize("settings", [{"drop_reply": "timeout"}, {"duplicate": True}, {"latency": 1}])
@@ -289,12 +299,13 @@ def test_stands_inside_of_everything() -> None:
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({}, "at least one"),
-        ({"duplicate": False}, "at least one"),
+        ({}, "give at least one of fault"),
+        ({"duplicate": False}, "give at least one"),
         ({"duplicate": 1}, "duplicate"),
         ({"latency": 1, "rate": 1.5}, "rate"),
         ({"latency": 1, "rate": "all"}, "rate"),
         ({"latency": 1, "seed": "x"}, "seed"),
+        ({"latency": 1, "seed": -1}, "seed"),
         ({"latency": 1, "enabled": "yes"}, "enabled"),
         ({"latency": 1, "when": "orders"}, "when"),
         ({"latency": -1}, "latency"),
@@ -310,7 +321,7 @@ def test_stands_inside_of_everything() -> None:
     ids=repr,
 )
 def test_a_wrong_setting_is_refused_by_name(settings: dict[str, Any], named: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"Chaos.*{named}"):
+    with pytest.raises(ConfigurationError, match=rf"^Chaos[.:] ?{named}"):
         Chaos(**settings)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import sys
 import threading
@@ -132,6 +133,22 @@ def test_a_late_answer_is_overtaken_and_its_attempt_cancelled(runtime: Bench, he
     assert len({call.deadline for call in target.calls}) == 1
     about = {"policy": "h", "method": "orders.price", "target": "orders"}
     assert heard.all == [HedgeStarted(**about, index=1, seconds=1.0), HedgeWon(**about, index=1, seconds=1.5)]
+
+
+def test_an_answer_of_the_only_attempt_passes_as_it_is(runtime: Bench) -> None:
+    answer = Reply(result="from the record", replayed=True, attempts=7)
+
+    async def target(_: Call) -> Reply:
+        return answer
+
+    assert send(runtime, hedge(), target) is answer
+
+
+def test_attempts_are_numbered_from_that_of_the_call_and_events_name_it(runtime: Bench, heard: Heard) -> None:
+    target = Target((20, "slow"), (0.5, "quick"))
+    send(runtime, hedge(), target, attempt=3, events=heard.events)
+    assert [call.attempt for call in target.calls] == [3, 4]
+    assert [(event.policy, event.attempt) for event in heard.all] == [("Hedge", 3), ("Hedge", 3)]
 
 
 def test_the_first_attempt_may_still_win(runtime: Bench, heard: Heard) -> None:
@@ -272,6 +289,7 @@ def test_attempts_that_do_not_end_by_the_deadline_are_given_up(runtime: Bench) -
         return Reply(result="far too late")
 
     found = fails(runtime, DeadlineExceeded, hedge(), deaf, timeout=5)
+    assert str(found) == "orders.price: no attempt ended by the deadline"
     assert found.certainty is UNKNOWN
     assert 5 + GRACE <= runtime.passed < 5.1 + GRACE
 
@@ -280,9 +298,11 @@ def test_no_hedge_begins_that_would_come_after_the_deadline(runtime: Bench, hear
     target = Target((0.1, "quick"))
     send(runtime, hedge(delay=5), target, timeout=5, events=heard.events)
     assert heard.short() == ["deadline"]
+    heard.all.clear()
     slow = Target((20, "slow"))
-    fails(runtime, DeadlineExceeded, hedge(delay=3, max_hedges=9), slow, timeout=5)
+    fails(runtime, DeadlineExceeded, hedge(delay=2.5, max_hedges=9), slow, timeout=5, events=heard.events)
     assert len(slow.calls) == 2
+    assert heard.short() == [(HedgeStarted, 1)]
 
 
 def test_no_hedge_begins_after_the_deadline_when_its_caller_wakes_late(runtime: Bench, heard: Heard) -> None:
@@ -292,7 +312,7 @@ def test_no_hedge_begins_after_the_deadline_when_its_caller_wakes_late(runtime: 
 
     async def late() -> None:
         call = runtime.make("orders.price", safety=Safety.READ_ONLY, timeout=5, events=heard.events)
-        await compose([hedge()], deaf)(call.on(Altered(runtime.port, lambda _: 5.5)))
+        await compose([hedge()], deaf)(call.on(Altered(runtime.port, lambda _: 5.0)))
 
     with pytest.raises(DeadlineExceeded):
         runtime.run(late)
@@ -351,6 +371,30 @@ def test_each_method_has_times_of_its_own(runtime: Bench, heard: Heard) -> None:
     send(runtime, policy, Target((0.1, "quick")))
     runtime.call(compose([policy], Target((9, "slow"))), "orders.report", safety=Safety.READ_ONLY, events=heard.events)
     assert heard.short() == ["samples"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "known"),
+    [
+        ([(0.5, "first")], [0.5]),
+        ([(20.0, "first"), (0.5, "second")], [1.5]),
+        ([(3.0, "first"), (0.5, NotConnected("away"))], [3.0]),
+        ([(0.5, NotConnected("away")), (0.5, "second")], []),
+        ([(0.5, ApplicationError("no"))], []),
+    ],
+    ids=repr,
+)
+def test_the_times_of_first_attempts_count_unless_they_fail(
+    runtime: Bench, steps: list[Step], known: list[float]
+) -> None:
+    policy = hedge()
+    with contextlib.suppress(ApplicationError):
+        send(runtime, policy, Target(*steps))
+    assert policy._estimates.of("orders.price")._fresh == known
+
+
+def test_the_least_delay_may_be_none() -> None:
+    assert hedge(min_delay=0).min_delay == 0
 
 
 def test_hedging_does_not_lower_the_delay(runtime: Bench, heard: Heard) -> None:
@@ -458,6 +502,7 @@ def test_an_attempt_that_somebody_else_cancels_is_an_error_and_not_a_cancellatio
     target = Target((0.1, asyncio.CancelledError()))
     found = fails(runtime, ConnectionLost, hedge(), target)
     assert (found.certainty, found.retryable, len(target.calls)) == (UNKNOWN, False, 1)
+    assert str(found).startswith("orders.price: the attempt was cancelled")
 
 
 # -- together with others
@@ -529,6 +574,7 @@ def test_a_reload_keeps_the_times_and_the_counts_of_the_budget(runtime: Bench) -
     send(runtime, old, Target((0.1, "quick")))
     new = hedge(delay=None, min_samples=1, budget=RetryBudget(ratio=1, floor=0.001))
     new.adopt(old)
+    assert new._budget.balance("orders", runtime.clock.now()) == 1.01
     slow = Target((20, "slow"), (0.5, "quick"))
     assert send(runtime, new, slow).result == "quick"
     same = hedge(budget=new.budget)
@@ -569,5 +615,5 @@ def test_the_state_of_a_method_takes_less_than_8_kib(runtime: Bench) -> None:
     ids=repr,
 )
 def test_a_wrong_setting_is_refused_by_name(settings: dict[str, Any], named: str) -> None:
-    with pytest.raises(ConfigurationError, match=rf"Hedge\.{named}"):
+    with pytest.raises(ConfigurationError, match=rf"^Hedge\.{named}"):
         Hedge(**settings)
