@@ -17,7 +17,20 @@ from resilient_rpc.caller import default_policies
 from resilient_rpc.cli.fail import FAILED, NOBODY_KNOWS, NOT_EXECUTED, USAGE
 from resilient_rpc.errors import CODES
 from resilient_rpc.face import How
-from resilient_rpc.policies import AttemptTimeout, Chaos, CircuitBreaker, Deadline, Fallback, Hedge, Retry, RetryBudget
+from resilient_rpc.policies import (
+    AdaptiveLimit,
+    AttemptTimeout,
+    Bulkhead,
+    Chaos,
+    CircuitBreaker,
+    Deadline,
+    Fallback,
+    Hedge,
+    RateLimit,
+    RedisRate,
+    Retry,
+    RetryBudget,
+)
 from resilient_rpc.transport.memory.publisher import MemoryPublisher
 from resilient_rpc.transport.properties import decode_headers, decode_properties
 from resilient_rpc.transport.urls import AmqpUrl
@@ -97,7 +110,20 @@ def test_every_field_is_documented_with_its_default(kind: type[Any]) -> None:
 def test_every_policy_is_documented_with_its_settings() -> None:
     expected = {
         f"{kind.__name__}.{name}": default
-        for kind in (Deadline, AttemptTimeout, CircuitBreaker, Hedge, Fallback, Chaos, Retry, RetryBudget)
+        for kind in (
+            Deadline,
+            AttemptTimeout,
+            CircuitBreaker,
+            Hedge,
+            Fallback,
+            Chaos,
+            Retry,
+            RetryBudget,
+            Bulkhead,
+            AdaptiveLimit,
+            RateLimit,
+            RedisRate,
+        )
         for name, default in _parameters(kind).items()
     }
     assert _documented("Policies") == expected
@@ -112,11 +138,19 @@ def test_every_policy_is_documented_with_its_settings() -> None:
         ("chaos", Chaos),
         ("retry", Retry),
         ("retry-budget", RetryBudget),
+        ("bulkhead", Bulkhead),
+        ("adaptive-limit", AdaptiveLimit),
+        ("rate-limit", RateLimit),
     ],
 )
 def test_the_page_of_a_policy_says_the_same(page: str, kind: type[Any]) -> None:
     rows = rows_of(DOCS / "policies" / f"{page}.md", "Defaults")
     assert {row[0]: row[1] for row in rows} == _parameters(kind)
+
+
+def test_the_page_of_the_rate_limit_says_the_same_of_redis() -> None:
+    rows = rows_of(DOCS / "policies" / "rate-limit.md", "RedisRate")
+    assert {row[0]: row[1] for row in rows} == _parameters(RedisRate)
 
 
 def test_every_option_of_a_url_is_documented_with_its_default() -> None:
