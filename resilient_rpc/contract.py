@@ -139,6 +139,18 @@ class Binder:
             return (*args[:at], context, *args[at:]), kwargs
         return args, {**kwargs, self.context_name or "": context}
 
+    def named(self, arguments: Arguments) -> dict[str, Any]:
+        """The arguments by the names of their parameters, as they were sent: without the context, and no defaults."""
+        args, kwargs = arguments
+        at = self._context_at
+        if self.context_name in kwargs:
+            kwargs = {name: value for name, value in kwargs.items() if name != self.context_name}
+        elif at is not None:
+            args = (*args[:at], *args[at + 1 :])
+        if self._in_order and not kwargs:
+            return dict(zip(self._names, args, strict=True))
+        return dict(self._signature.bind(*args, **kwargs).arguments)
+
     def _placed(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         if self._complete:
             return values

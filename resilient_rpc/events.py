@@ -37,6 +37,29 @@ class CallEnded(Event, frozen=True, kw_only=True):
     degraded: bool = False
 
 
+class CallServed(Event, frozen=True, kw_only=True):
+    """A server is done with a call that it took, in a result (`error` is None) or in an error."""
+
+    log_level: ClassVar[int] = logging.DEBUG
+
+    method: str
+    """Of those that are registered."""
+    seconds: float
+    """From its turn to its end, with what policies of the server have waited."""
+    attempt: int = 1
+    """As its caller counts."""
+    error: BaseException | None = None
+    """What was raised; the caller is told of it what the wire has room for."""
+    replayed: bool = False
+    redelivered: bool = False
+
+
+class RequestRefused(Event, frozen=True, kw_only=True):
+    """A server did not begin with a call, or could not read the message of it."""
+
+    error: BaseException
+
+
 class PolicyEvent(Event, frozen=True, kw_only=True):
     """A policy decided something about a call. Each policy has subtypes of its own."""
 
@@ -69,6 +92,8 @@ class PolicyBypassed(PolicyEvent, frozen=True, kw_only=True):
 
 class PolicyFaulted(PolicyEvent, frozen=True, kw_only=True):
     """A policy broke the rules; the call, or the attempt, ended with `error`, which names it."""
+
+    log_level: ClassVar[int] = logging.ERROR
 
     reason: Literal["raised", "returned", "suspended", "hung"]
     """`returned`: something that is no `Reply`; `suspended`: it awaited what a blocking client cannot wait for."""

@@ -16,11 +16,13 @@ from typing import Any, Self, TypeVar, overload
 
 from resilient_rpc.call import Safety
 from resilient_rpc.caller import check_prefix, check_safety, check_timeout
+from resilient_rpc.chain import Plan
 from resilient_rpc.context import Context
 from resilient_rpc.contract import Binder, Method, Methods
 from resilient_rpc.errors import ConfigurationError, UsageError
 from resilient_rpc.events import Event, Events
 from resilient_rpc.names import check_name
+from resilient_rpc.policy import Policy
 from resilient_rpc.serving.core import Serving, ServingOptions
 from resilient_rpc.transport.base import QueueSpec
 from resilient_rpc.transport.batching import Batching
@@ -44,7 +46,7 @@ class Server:
     functions each in a thread of ours, coroutines on the server's loop). ``prefetch``: messages taken from the queue
     ahead (default twice that). ``grace``: seconds that a drain waits for what is running. ``batching=None`` sends
     every reply alone. ``filters``: applied to whole messages, replies from the first to the last, requests in the
-    opposite order. Constructing it does no I/O.
+    opposite order. ``policies``: a chain around each handler, the outermost first. Constructing it does no I/O.
     """
 
     def __init__(
@@ -62,12 +64,14 @@ class Server:
         lane: bool = True,
         reply_prefixes: tuple[str, ...] = ("rpc.reply.",),
         filters: Sequence[Filter] = (),
+        policies: Sequence[Policy] = (),
     ) -> None:
         self.service = service
         if name is not None and not isinstance(name, str):
             raise ConfigurationError(f"name={name!r}: give a text")
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self._methods = Methods(service)
+        self._plan = Plan(policies)
         self._options = ServingOptions(
             concurrency=concurrency,
             prefetch=prefetch,
@@ -76,6 +80,7 @@ class Server:
             grace=check_timeout(grace, "grace"),
             reply_prefixes=reply_prefixes,
             filters=check_filters(filters),
+            policies=self._plan.policies,
         )
         self._transport = open_transport(url, name=self.name, lane=lane)
         self._queue = QueueSpec(name=check_prefix(prefix) + service, service=service)
@@ -143,6 +148,10 @@ class Server:
     def on(self, event_type: type[E], hook: Callable[[E], object]) -> Callable[[], None]:
         """Have `hook` called with every event of a type; it must not wait. Returns what ends the subscription."""
         return self._events.on(event_type, hook)
+
+    def describe(self, method: str | None = None) -> list[str]:
+        """The policies with their settings, the outermost first; those of one method, when it is given."""
+        return self._plan.describe(method)
 
     # -- running
 

@@ -25,7 +25,10 @@ from resilient_rpc.errors import (
     RpcError,
     TooLarge,
 )
+from resilient_rpc.policy import Policy
+from resilient_rpc.runtime import running_runtime
 from resilient_rpc.serving.addresses import DEFAULT_PREFIXES, Addresses
+from resilient_rpc.serving.around import Around
 from resilient_rpc.serving.door import Door
 from resilient_rpc.serving.executor import Executor
 from resilient_rpc.serving.intake import NO_ID, BadAddress, Intake
@@ -61,6 +64,7 @@ class ServingOptions:
     """How long a drain waits for what is running."""
     reply_prefixes: tuple[str, ...] = DEFAULT_PREFIXES
     filters: tuple[Filter, ...] = ()
+    policies: tuple[Policy, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "prefetch"):
@@ -106,6 +110,9 @@ class Serving:
         self._executor = Executor(
             loop, options.concurrency, self._done, f"rpc-{queue.service}", worked_off=self._outbox.flush
         )
+        self._scope = running_runtime().scope()
+        if options.policies:
+            self._executor.police(lambda threaded: Around(options.policies, queue.service, hub, self._scope, threaded))
         self._consuming: SessionLoop[Consumer] = SessionLoop(
             self._open, opened=self._opened, failed=self._failed, urgent=lambda: True, backoff=options.backoff
         )
@@ -204,6 +211,8 @@ class Serving:
 
     def _done(self, job: Job, result: Any, error: BaseException | None) -> None:
         letter = job.letter
+        if self._hub.wants(events.CallServed):
+            self._hub.emit(_served(self._queue.service, job, error))
         if job.timed_out and letter.ours and time.monotonic() >= job.context.deadline:
             self._outbox.skip(letter)  # its caller has ended the call by itself: an answer would only race with that
             return
@@ -218,7 +227,8 @@ class Serving:
         meta: Any = UNSET
         if letter.ours:
             micros = int(job.seconds * 1e6) or 1 if error is None else 0
-            meta = ReplyMeta(micros, executor.room, server=self._name)
+            replayed = job.course is not None and job.course.replayed
+            meta = ReplyMeta(micros, executor.room, replayed=replayed, server=self._name)
             if error is None and job.context.hints is not None:
                 meta.cache = job.context.hints
         self._outbox.answer(letter, self._encode(job, result, error, meta))
@@ -254,6 +264,8 @@ class Serving:
 
     def _refuse(self, letter: Letter, reply: Any, error: RpcError) -> None:
         """Answer a call that is not run."""
+        if self._hub.wants(events.RequestRefused):
+            self._hub.emit(events.RequestRefused(error=error))
         if reply is NO_ID or not letter.reply_to:
             self._hub.emit(events.MalformedDropped(reason=str(error)))
             self._outbox.skip(letter)
@@ -314,6 +326,7 @@ class Serving:
         await self._consuming.close()
         await self._outbox.close()
         self._executor.close()
+        await self._scope.aclose()
 
     def health(self) -> dict[str, Any]:
         """What a probe wants to know: connected, running, waiting, unconfirmed."""
@@ -325,6 +338,17 @@ class Serving:
             "unacked": len(self._letters),
             "unconfirmed_replies": self._outbox.pending,
         }
+
+
+def _served(service: str, job: Job, error: BaseException | None) -> events.CallServed:
+    return events.CallServed(
+        method=f"{service}.{job.method.name}",
+        seconds=time.monotonic() - job.started,
+        attempt=job.context.attempt,
+        error=error,
+        replayed=job.course is not None and job.course.replayed,
+        redelivered=job.context.redelivered,
+    )
 
 
 def _draining() -> Draining:

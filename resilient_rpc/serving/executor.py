@@ -14,6 +14,7 @@ from typing import Any
 
 from resilient_rpc.context import enter_context
 from resilient_rpc.errors import Expired, Interrupted, Overloaded
+from resilient_rpc.serving.around import Around, Threaded
 from resilient_rpc.serving.job import Job
 from resilient_rpc.serving.threads import Threads
 from resilient_rpc.transport.coalescer import Coalescer
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 HOLD = 0.01
 """Seconds for which calls that never wait may hold the loop together."""
 Done = Callable[[Job, Any, "BaseException | None"], None]
+Future = asyncio.Future[tuple[Any, "Exception | None"]]
 
 
 class Waiting:
@@ -59,6 +61,18 @@ def _first_step(job: Job) -> Any:
     return coroutine.send(None)
 
 
+def _first_step_in(around: Around) -> Callable[[Job], Any]:
+    """As `_first_step`, inside the policies of the server."""
+
+    def first_step(job: Job) -> Any:
+        enter_context(job.context)
+        coroutine: Any = around.run(job)
+        job.coroutine = coroutine
+        return coroutine.send(None)
+
+    return first_step
+
+
 class Executor:
     """Runs at most `slots` calls at once: coroutines on the loop, plain functions in threads.
 
@@ -85,8 +99,15 @@ class Executor:
         self._active: set[Job] = set()
         """Calls that outlast a turn of the loop."""
         self._threads = Threads(slots, name)
-        self._returned: Coalescer[tuple[Job, Any, BaseException | None]] = Coalescer(loop, self._collect)
+        self._returned: Coalescer[tuple[Job, Future | None, Any, Exception | None]] = Coalescer(loop, self._collect)
+        self._first_step: Callable[[Job], Any] = _first_step
+        self._policed = False
         self._deadlines: Deadlines[Job] = Deadlines(loop, time.monotonic, self._overdue)
+
+    def police(self, make: Callable[[Threaded], Around]) -> None:
+        """Run every handler inside policies; before the first call."""
+        self._first_step = _first_step_in(make(self._in_thread))
+        self._policed = True
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Queue them, and start what there are slots for."""
@@ -153,12 +174,12 @@ class Executor:
             job.letter.started += 1
             if job.method.timeout is not None:
                 job.deadline = min(job.deadline, job.started + job.method.timeout)
-            if job.method.is_async:
+            if job.method.is_async or self._policed:
                 return job
             self._active.add(job)
             self._deadlines.add(job)
             try:
-                self._threads.run(functools.partial(self._block, job, copy_context()))
+                self._threads.run(functools.partial(self._block, job, None, copy_context()))
             except RuntimeError as error:  # the system has no more threads for us
                 self._leave(job)
                 self._finish(job, None, Overloaded(f"{job.method.name}: no thread to run it in: {error}"))
@@ -190,7 +211,7 @@ class Executor:
         variables, result, error = copy_context(), None, None
         begin = time.perf_counter()
         try:
-            awaited = variables.run(_first_step, job)
+            awaited = variables.run(self._first_step, job)
         except StopIteration as stop:
             result = stop.value
         except BaseException as raised:
@@ -221,6 +242,9 @@ class Executor:
         except BaseException as raised:  # whatever a handler raises is its answer; it cannot end the loop
             error = _contained(job, raised)
         job.task = None
+        if job.course is not None and job.course.threads:  # a policy gave up on them: the slot stays taken
+            self._finish(job, result, error)
+            await asyncio.wait(job.course.threads)
         self._leave(job)
         self._finish(job, result, error)
 
@@ -243,7 +267,13 @@ class Executor:
 
     # -- threads
 
-    def _block(self, job: Job, variables: Variables) -> None:
+    def _in_thread(self, job: Job) -> Future:
+        """See `Threaded`."""
+        future: Future = self._loop.create_future()
+        self._threads.run(functools.partial(self._block, job, future, copy_context()))
+        return future
+
+    def _block(self, job: Job, future: Future | None, variables: Variables) -> None:
         result, error = None, None
         try:
             variables.run(enter_context, job.context)
@@ -251,14 +281,17 @@ class Executor:
         except BaseException as raised:
             error = _contained(job, raised)
         try:
-            self._returned.add((job, result, error))
+            self._returned.add((job, future, result, error))
         except RuntimeError:  # the loop is closed: the server is gone, and the message goes to another one
             job.finished = True
 
     def _collect(self) -> None:
         inbox = self._returned.inbox
         while inbox:
-            job, result, error = inbox.popleft()
+            job, future, result, error = inbox.popleft()
+            if future is not None:
+                future.set_result((result, error))
+                continue
             self._leave(job)
             self._finish(job, result, error)
         self._pump()
@@ -277,7 +310,7 @@ class Executor:
         """Its time is up, or the server's: nobody waits for the answer any more."""
         job.context.cancelled = True
         job.timed_out = True
-        if job.task is not None:
+        if job.task is not None and not (job.course is not None and job.course.threads):
             if job.context.key is None:  # a keyed call runs to its end: its outcome must be known
                 job.task.cancel()
         else:  # a thread cannot be stopped: its slot stays taken until it ends

@@ -78,6 +78,7 @@ class Job:
         "busy",
         "context",
         "coroutine",
+        "course",
         "deadline",
         "finished",
         "kwargs",
@@ -111,6 +112,8 @@ class Job:
         self.seconds = 0.0
         """What it took from others, once it has ended."""
         self.coroutine: Any = None
+        self.course: Any = None
+        """Its `Course` through the policies of the server, if there are any."""
         self.finished = False
         self.timed_out = False
         self.task: asyncio.Task[Any] | None = None
