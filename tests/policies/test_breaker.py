@@ -296,6 +296,14 @@ def test_slow_calls_open_and_a_slow_probe_opens_again(runtime: Bench) -> None:
     assert policy.state("orders") is OPEN
 
 
+def test_a_failure_is_slow_only_when_it_took_longer(runtime: Bench) -> None:
+    policy = breaker(slow_call=1.0, consecutive=None)
+    for seconds in (0.0, 1.0, 1.5):
+        calls(runtime, policy, Target(ConnectionLost("gone"), seconds=seconds))
+    window = policy._circuits.of("orders").window
+    assert (window.calls, window.failures, window.slow) == (3, 3, 1)
+
+
 def test_a_timeout_of_the_attempt_is_seen(runtime: Bench) -> None:
     async def ends_by_its_deadline(call: Call) -> Reply:
         await call.runtime.sleep(call.remaining())

@@ -182,8 +182,16 @@ def test_listeners_are_told_of_calls_outcomes_and_changes(runtime: Bench) -> Non
 def test_listeners_are_not_told_of_what_counts_neither_way(runtime: Bench) -> None:
     log = Log()
     with pytest.raises(NotConnected):
-        runtime.call(compose([CircuitBreaker(listeners=[log])], away))  # type: ignore[arg-type] # a list will do
+        runtime.call(compose([CircuitBreaker(listeners=(log,))], away))
     assert log.kinds == ["before_call"]
+
+
+def test_a_list_of_listeners_is_taken_as_it_is_now() -> None:
+    given: Any = [log := Log()]
+    policy = CircuitBreaker(listeners=given)
+    given.clear()
+    assert policy.listeners == (log,)
+    assert policy.pybreaker("orders").listeners == (log,)
 
 
 def test_listeners_are_told_of_changes_by_hand() -> None:
