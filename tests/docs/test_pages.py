@@ -18,7 +18,12 @@ SHELL = [block for page in PAGES for block in blocks_of(page, "sh")]
 COMMANDS = typer.main.get_command(cli.app)
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 TOLD_ELSEWHERE = {"README.md", "tutorial.md", "tutorial-servers.md", "write-a-policy.md"}
-IN_MEMORY = ["index.md", "server-policies.md", "testing.md", *sorted(f"policies/{page.name}" for page in DOCS.glob("policies/*.md"))]
+IN_MEMORY = [
+    "index.md",
+    "server-policies.md",
+    "testing.md",
+    *sorted(f"policies/{page.name}" for page in DOCS.glob("policies/*.md")),
+]
 ON_A_BROKER = ["cli.md", "how-a-call-travels.md"]
 
 
