@@ -14,6 +14,7 @@ import pytest
 
 from resilient_rpc import AsyncClient, Batching, Client, Limits, RpcError, Server, errors
 from resilient_rpc.caller import default_policies
+from resilient_rpc.chain import ORDER, Plan
 from resilient_rpc.cli.fail import FAILED, NOBODY_KNOWS, NOT_EXECUTED, USAGE
 from resilient_rpc.errors import CODES
 from resilient_rpc.face import How
@@ -21,12 +22,14 @@ from resilient_rpc.policies import (
     AdaptiveLimit,
     AttemptTimeout,
     Bulkhead,
+    Cache,
     Chaos,
     CircuitBreaker,
     Deadline,
     Fallback,
     Hedge,
     RateLimit,
+    RedisCache,
     RedisRate,
     Retry,
     RetryBudget,
@@ -77,8 +80,15 @@ def test_every_setting_of_the_clients_is_documented_with_its_default() -> None:
     assert _parameters(AsyncClient.__init__) == {"url": REQUIRED}
 
 
-def test_the_chain_of_a_client_that_names_none_is_empty_as_the_pages_say() -> None:
-    assert default_policies() == []
+def test_the_chain_of_a_client_that_names_none_is_the_one_of_the_page() -> None:
+    (shown,) = [block.body for block in blocks_of(DOCS / "policies.md", "text") if block.title == "by default"]
+    kinds = [line.partition("(")[0] for line in Plan(default_policies()).describe()]
+    assert [line.partition("(")[0] for line in shown.split()] == kinds
+
+
+def test_the_order_of_the_page_is_that_of_the_code() -> None:
+    rows = rows_of(DOCS / "policies.md", "The order")
+    assert [role for row in rows for role in row[0].split(" or ")] == [*ORDER]
 
 
 def test_every_keyword_of_a_call_is_documented() -> None:
@@ -113,6 +123,8 @@ def test_every_policy_is_documented_with_its_settings() -> None:
         for kind in (
             Deadline,
             AttemptTimeout,
+            Cache,
+            RedisCache,
             CircuitBreaker,
             Hedge,
             Fallback,
@@ -132,6 +144,7 @@ def test_every_policy_is_documented_with_its_settings() -> None:
 @pytest.mark.parametrize(
     ("page", "kind"),
     [
+        ("cache", Cache),
         ("circuit-breaker", CircuitBreaker),
         ("hedge", Hedge),
         ("fallback", Fallback),

@@ -145,7 +145,7 @@ class Fetch:
             error = another(outcome.error)
         else:
             message = f"{call.method}: the same call of somebody else was under way, and not answered by the deadline"
-            error = DeadlineExceeded(message, stage="cache", certainty=NOT_EXECUTED)
+            error = DeadlineExceeded(message, stage="policy", certainty=NOT_EXECUTED)
         reply = self._rescued(call, key, error)
         if reply is None:
             raise error

@@ -82,7 +82,7 @@ def test_a_waiter_keeps_its_own_deadline(runtime: Bench) -> None:
     assert results[0] == [1]
     error = results[1]
     assert isinstance(error, DeadlineExceeded)
-    assert (error.stage, error.certainty, error.retryable) == ("cache", NOT_EXECUTED, False)
+    assert (error.stage, error.certainty, error.retryable) == ("policy", NOT_EXECUTED, False)
 
 
 def test_an_old_value_stands_in_for_a_waiter_whose_deadline_passes(runtime: Bench) -> None:
