@@ -10,8 +10,23 @@ import pytest
 
 from resilient_rpc import ApplicationError, Client, ConfigurationError, ConnectionLost, MethodNotFound, Server
 from resilient_rpc.eventlog import LONGEST, log_events
-from resilient_rpc.events import CallEnded, CallRejected, ConnectionStateChanged, Event, Events, PolicyBypassed
+from resilient_rpc.events import (
+    AttemptEnded,
+    CallEnded,
+    CallRejected,
+    CallServed,
+    ConnectionStateChanged,
+    Event,
+    Events,
+    PolicyBypassed,
+    PolicyFaulted,
+)
 from resilient_rpc.events import PolicyEvent as PolicyDecided
+from resilient_rpc.policies.adaptive import LimitChanged
+from resilient_rpc.policies.breaker_events import CircuitStateChanged
+from resilient_rpc.policies.chaos import ChaosInjected
+from resilient_rpc.policies.fallback import FallbackFailed, FallbackUsed
+from resilient_rpc.policies.retry import RetriesExhausted, RetryScheduled, RetrySuppressed
 
 LOGGER = "resilient_rpc.events"
 REJECTED = CallRejected(policy="CircuitBreaker", method="orders.price", target="orders", reason="open", retry_after=3.5)
@@ -90,6 +105,14 @@ def test_each_type_has_its_level(events: Events, caplog: pytest.LogCaptureFixtur
     log_events(events)
     events.emit(event)
     assert [record.levelno for record in caplog.records] == [level]
+
+
+def test_changes_and_suppressions_are_warnings_and_what_every_call_brings_is_not() -> None:
+    warnings = {CircuitStateChanged, RetrySuppressed, RetriesExhausted, FallbackUsed, FallbackFailed, ChaosInjected}
+    assert {event.log_level for event in warnings} == {logging.WARNING}
+    assert {event.log_level for event in (LimitChanged, RetryScheduled)} == {logging.INFO}
+    assert {event.log_level for event in (AttemptEnded, CallEnded, CallServed)} == {logging.DEBUG}
+    assert PolicyFaulted.log_level == logging.ERROR
 
 
 def test_the_nearest_type_decides_where_levels_are_given(events: Events, caplog: pytest.LogCaptureFixture) -> None:

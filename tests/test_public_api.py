@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import resilient_rpc
+from resilient_rpc import testing
 
 NAMES = [
     "ApplicationError", "AsyncClient", "Batching", "BrokerBlocked", "Call", "Certainty", "Client", "ConfigurationError",
@@ -23,9 +24,22 @@ PACKAGE = Path(resilient_rpc.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.py"))
 
 
+TESTING = [
+    "Bench", "PolicyReport", "ScriptedPeer", "VirtualClock", "VirtualDeadlock", "answer", "check_policy", "drop",
+    "fail", "hang",
+]  # fmt: skip
+
+
 def test_the_public_names_are_these() -> None:
     assert resilient_rpc.__all__ == NAMES
     assert sorted(NAMES) == NAMES
+    assert testing.__all__ == TESTING
+    assert sorted(TESTING) == TESTING
+
+
+@pytest.mark.parametrize("name", TESTING)
+def test_each_for_tests_is_there_and_says_what_it_is(name: str) -> None:
+    assert inspect.getdoc(getattr(testing, name))
 
 
 @pytest.mark.parametrize("name", NAMES)

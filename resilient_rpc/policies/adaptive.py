@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Mapping
@@ -27,6 +28,8 @@ PLAUSIBLE_TOLERANCE = 10.0
 
 class LimitChanged(PolicyEvent, frozen=True, kw_only=True):
     """An `AdaptiveLimit` changed what it lets be under way at once; told by the call that gave the reason."""
+
+    log_level: ClassVar[int] = logging.INFO
 
     old: int
     new: int

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from typing import ClassVar
+
 from resilient_rpc.events import PolicyEvent
 from resilient_rpc.policies.circuit_state import Reason, State
 
 
 class CircuitStateChanged(PolicyEvent, frozen=True, kw_only=True):
     """The circuit of a target changed its state. `method` is that of the call that did it; empty: by hand."""
+
+    log_level: ClassVar[int] = logging.WARNING
 
     old: State
     new: State
@@ -20,6 +25,8 @@ class CircuitStateChanged(PolicyEvent, frozen=True, kw_only=True):
 
 class CircuitWouldReject(PolicyEvent, frozen=True, kw_only=True):
     """A circuit breaker with ``mode="metrics_only"`` let a call pass that it would otherwise have refused."""
+
+    log_level: ClassVar[int] = logging.INFO
 
     reason: str
     """``open`` or ``half_open``."""

@@ -29,6 +29,8 @@ _INSIDE = "chaos stands for the network and the server: whatever is to cope with
 class ChaosInjected(PolicyEvent, frozen=True, kw_only=True):
     """An attempt is disturbed."""
 
+    log_level: ClassVar[int] = logging.WARNING
+
     kind: str
     """``fault``, ``latency``, ``drop_reply`` or ``duplicate``."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,6 +29,8 @@ NEVER = (ConfigurationError, UsageError)
 class FallbackUsed(PolicyEvent, frozen=True, kw_only=True):
     """A call failed, and its caller got a substitute."""
 
+    log_level: ClassVar[int] = logging.WARNING
+
     source: str
     """``value``, ``handler`` or ``target``: where it came from."""
     error: Exception
@@ -37,6 +40,8 @@ class FallbackUsed(PolicyEvent, frozen=True, kw_only=True):
 class FallbackFailed(PolicyEvent, frozen=True, kw_only=True):
     """A call failed, its fallback too, and the caller got the error of the call."""
 
+    log_level: ClassVar[int] = logging.WARNING
+
     source: str
     error: Exception
     failure: Exception
@@ -45,6 +50,8 @@ class FallbackFailed(PolicyEvent, frozen=True, kw_only=True):
 
 class FallbackSuppressed(PolicyEvent, frozen=True, kw_only=True):
     """A call failed, and the second target was not tried."""
+
+    log_level: ClassVar[int] = logging.INFO
 
     reason: str
     """``unsafe``: the call may have been executed; ``deadline``: no time is left; ``itself``: it is the same target."""

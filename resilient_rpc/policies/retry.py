@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 class RetryScheduled(PolicyEvent, frozen=True, kw_only=True):
     """An attempt failed, and another one follows after `delay` seconds."""
 
+    log_level: ClassVar[int] = logging.INFO
+
     delay: float
     reason: str
     """What the delay follows: ``backoff``, ``overload``, ``retry_after`` or ``strategy``."""
@@ -33,11 +36,15 @@ class RetryScheduled(PolicyEvent, frozen=True, kw_only=True):
 class RetriesExhausted(PolicyEvent, frozen=True, kw_only=True):
     """The last attempt that was allowed failed."""
 
+    log_level: ClassVar[int] = logging.WARNING
+
     error: BaseException
 
 
 class RetrySuppressed(PolicyEvent, frozen=True, kw_only=True):
     """An attempt failed, and there is no further one although attempts were left."""
+
+    log_level: ClassVar[int] = logging.WARNING
 
     reason: str
     """``not_retryable``, ``unsafe``, ``pushback``, ``circuit``, ``deadline``, ``budget`` or ``strategy``."""

@@ -11,9 +11,8 @@ from resilient_rpc.policies import Fallback
 from resilient_rpc.registry import BUILT_IN, known_policies, load_policy
 from resilient_rpc.testing import check_policy
 
-
 ANSWERS = {"errors": "it answers in place of an error"}
-# A policy that is not named here is made without settings. Some do nothing before they are told to, or have seen enough.
+# One that is not named here is made without settings. Some do nothing unless told to, or before they have seen much.
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "adaptive_limit": [{}, {"initial": 4, "max": 4, "queue": 1000}, {"initial": 4, "samples": 5}],
     "attempt_timeout": [{}, {"limit": 0.5}],
