@@ -28,6 +28,7 @@ from resilient_rpc.errors import (
 )
 from resilient_rpc.events import AttemptEnded, CallEnded, Events
 from resilient_rpc.names import check_name
+from resilient_rpc.policies import AttemptTimeout, CircuitBreaker, Retry
 from resilient_rpc.policy import Policy, Runtime
 from resilient_rpc.runtime import AsyncioRuntime
 from resilient_rpc.stats import CallStats
@@ -52,8 +53,8 @@ MAX_METHODS = 10_000
 
 
 def default_policies() -> list[Policy]:
-    """What ``policies=None`` means: none yet. A limit for an attempt helps only where another attempt follows."""
-    return []
+    """What ``policies=None`` means. New ones each time: a client's state is its own."""
+    return [Retry(), CircuitBreaker(), AttemptTimeout(limit=10.0)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -758,7 +758,8 @@ class TestInsideHandlers:
     def front(self, request: pytest.FixtureRequest, shop: Shop) -> Iterator[Client]:
         """A second service whose handlers call the first one."""
         server = Server(shop.url, service="front")
-        inner, blocking = AsyncClient(shop.url), Client(shop.url)
+        # Without the default chain, which would limit an attempt to 10 seconds.
+        inner, blocking = AsyncClient(shop.url, policies=[]), Client(shop.url, policies=[])
 
         if request.param == "coroutine":
 

@@ -12,7 +12,7 @@ from resilient_rpc.chain.binding import step_of
 from resilient_rpc.chain.faults import Blame, announce, hung, returned, shown
 from resilient_rpc.chain.visit import PATIENCE, LoopVisit, ThreadVisit, Visit
 from resilient_rpc.chain.watch import Watch
-from resilient_rpc.errors import RpcError
+from resilient_rpc.errors import UNKNOWN, RpcError
 from resilient_rpc.runtime import AsyncioRuntime, BlockingRuntime, PolicySuspended, drive
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ class Guard:
     def _fail(self, error: Exception, visit: Visit) -> NoReturn:
         if isinstance(error, PolicySuspended) and not error.policy:
             error.policy = shown(self._policy)
+            error.certainty = visit.certainty or UNKNOWN
             announce(visit.call, self._policy, "suspended", error)
         if isinstance(error, RpcError):
             raise error

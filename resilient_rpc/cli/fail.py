@@ -41,5 +41,6 @@ def exit_code(error: RpcError) -> int:
     if error.certainty is EXECUTED:
         return FAILED
     # Not executed: either the call itself is wrong, or the server could not take it just now.
-    wrong = isinstance(error, RemoteError) and not error.retryable and not isinstance(error, Expired)
+    # The class says which: a retry clears `retryable` of the error itself when it gives up.
+    wrong = isinstance(error, RemoteError) and not type(error).retryable and not isinstance(error, Expired)
     return FAILED if wrong else NOT_EXECUTED

@@ -350,6 +350,13 @@ def test_what_only_a_loop_can_wait_for_names_the_policy_in_a_thread(runtime: Ben
     error = heard.fails(runtime, chain)
     assert type(error) is PolicySuspended
     assert_named_by_event(heard, error, "Custom 'x'")
+    assert error.certainty is Certainty.NOT_EXECUTED
+
+    async def suspends_later(call: Call, proceed: Handler) -> Any:
+        await proceed(call)
+        await _bare()
+
+    assert heard.fails(runtime, [Custom(suspends_later)]).certainty is Certainty.UNKNOWN
 
 
 def assert_named_by_event(heard: Heard, error: Any, policy: str) -> None:

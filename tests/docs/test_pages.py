@@ -20,6 +20,7 @@ TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="
 TOLD_ELSEWHERE = {"README.md", "tutorial.md", "tutorial-servers.md", "write-a-policy.md"}
 IN_MEMORY = [
     "index.md",
+    "policies.md",
     "server-policies.md",
     "testing.md",
     *sorted(f"policies/{page.name}" for page in DOCS.glob("policies/*.md")),
