@@ -11,7 +11,7 @@ from resilient_rpc.policies.cache import Cache, CacheUsed, RedisCache, cached
 from resilient_rpc.policies.chaos import Chaos
 from resilient_rpc.policies.deadline import Deadline
 from resilient_rpc.policies.fallback import Fallback
-from resilient_rpc.policies.hedge import Hedge
+from resilient_rpc.policies.hedge import Hedge, HedgeStarted, HedgeSuppressed, HedgeWon
 from resilient_rpc.policies.overrides import for_
 from resilient_rpc.policies.priority import by_tag
 from resilient_rpc.policies.ratelimit import RateLimit
@@ -32,6 +32,9 @@ __all__ = [
     "Deadline",
     "Fallback",
     "Hedge",
+    "HedgeStarted",
+    "HedgeSuppressed",
+    "HedgeWon",
     "LimitChanged",
     "RateLimit",
     "RedisCache",
