@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -123,7 +124,7 @@ class RateLimit:
     async def _wait_shared(call: Call, shared: SharedRate, ask: Ask, lease: Lease) -> None:
         try:
             await call.runtime.sleep(lease.wait)
-        except BaseException:  # cancelled
+        except asyncio.CancelledError:  # and only then: a call that is collected has no loop to start anything on
             call.runtime.start(lambda _: shared.refund(ask, lease))
             raise
 

@@ -4,6 +4,7 @@ import asyncio
 import math
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from resilient_rpc.errors import (
 from resilient_rpc.events import CallRejected, Events
 from resilient_rpc.policies import AdaptiveLimit, AttemptTimeout, Bulkhead, LimitChanged, RateLimit
 from resilient_rpc.runtime import BLOCKING, drive, running_runtime
+from resilient_rpc.testing import VirtualClock, check_policy
 from tests.runtimes import Bench
 
 
@@ -176,18 +178,19 @@ def test_an_error_gives_the_permit_back(runtime: Bench) -> None:
     assert not policy._state.rooms.of("orders").busy()
 
 
-def test_a_cancelled_call_gives_the_permit_back_and_says_nothing() -> None:
+def test_a_cancelled_call_gives_the_permit_back_and_says_nothing(clock: VirtualClock) -> None:
     policy = AdaptiveLimit(window=0.001, samples=1)
 
     async def main() -> None:
-        call = Call(method="a.b", params={}, runtime=running_runtime(), deadline=time.monotonic() + 10)
+        call = Call(method="a.b", params={}, runtime=running_runtime(), deadline=clock.now() + 10)
         running = asyncio.create_task(compose([policy], Answering(5))(call))
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(1)
         running.cancel()
         (result,) = await asyncio.gather(running, return_exceptions=True)
         assert isinstance(result, asyncio.CancelledError)
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=clock.new_loop) as runner:
+        runner.run(main())
     room = policy._state.rooms.of("a")
     assert (room.busy(), room._gradient.baseline, room.permits.limit) == (False, 0.0, 20)
 
@@ -289,3 +292,8 @@ def test_a_wrong_place_in_a_chain_is_refused_with_the_reason(policies: list[Any]
 def test_it_may_stand_on_either_side_of_a_rate_limit() -> None:
     Chain([RateLimit(rate=5), AdaptiveLimit()], Answering())
     Chain([AdaptiveLimit(), RateLimit(rate=5)], Answering())
+
+
+@pytest.mark.parametrize("make", [AdaptiveLimit, lambda: AdaptiveLimit(initial=3, queue=20, max_wait=2)])
+def test_it_keeps_the_rules_of_policies(make: Callable[[], AdaptiveLimit]) -> None:
+    check_policy(make)

@@ -4,6 +4,7 @@ import asyncio
 import math
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from resilient_rpc.errors import NOT_EXECUTED, BulkheadFull, ConfigurationError
 from resilient_rpc.events import CallRejected, Events, PolicyBypassed
 from resilient_rpc.policies import AttemptTimeout, Bulkhead, Deadline, by_tag
 from resilient_rpc.runtime import BLOCKING, drive, running_runtime
+from resilient_rpc.testing import VirtualClock, check_policy
 from tests.runtimes import Bench
 
 
@@ -194,14 +196,13 @@ def test_a_target_whose_permits_are_out_is_not_forgotten(runtime: Bench) -> None
 
 
 class TestCancelled:
-    def run(self, when: float, order: list[int]) -> Bulkhead:
+    def run(self, clock: VirtualClock, when: float, order: list[int]) -> Bulkhead:
         """Three calls of ten seconds, one at a time; the second is cancelled."""
-        bulkhead, target = Bulkhead(limit=1, queue=5), Target(0.03)
+        bulkhead, target = Bulkhead(limit=1, queue=5), Target(10)
         chain = compose([bulkhead], target)
 
         async def one(number: int) -> Reply:
-            now = time.monotonic()
-            call = Call(method="a.b", params={"n": number}, runtime=running_runtime(), deadline=now + 10)
+            call = Call(method="a.b", params={"n": number}, runtime=running_runtime(), deadline=clock.now() + 100)
             return await chain(call)
 
         async def main() -> None:
@@ -211,13 +212,14 @@ class TestCancelled:
             results = await asyncio.gather(*tasks, return_exceptions=True)
             assert isinstance(results[1], asyncio.CancelledError)
 
-        asyncio.run(main())
+        with asyncio.Runner(loop_factory=clock.new_loop) as runner:
+            runner.run(main())
         assert numbers(target) == order
         return bulkhead
 
-    @pytest.mark.parametrize(("when", "order"), [(0.0, [0, 2]), (0.045, [0, 1, 2])])
-    def test_passes_on_its_place_or_its_permit(self, when: float, order: list[int]) -> None:
-        permits = self.run(when, order)._state.permits.of("a")
+    @pytest.mark.parametrize(("when", "order"), [(5, [0, 2]), (15, [0, 1, 2])])
+    def test_passes_on_its_place_or_its_permit(self, clock: VirtualClock, when: float, order: list[int]) -> None:
+        permits = self.run(clock, when, order)._state.permits.of("a")
         assert (permits.out, permits.waiting) == (0, 0)
 
     def test_in_the_moment_of_being_served_it_passes_the_permit_on(self) -> None:
@@ -303,3 +305,8 @@ def test_a_wrong_place_in_a_chain_is_refused_with_the_reason(policies: list[Any]
 
 def test_shows_its_settings_and_not_its_state() -> None:
     assert repr(Bulkhead(limit=2)) == "Bulkhead(limit=2, queue=0, max_wait=inf, priority=None, name='')"
+
+
+@pytest.mark.parametrize("make", [Bulkhead, lambda: Bulkhead(limit=3), lambda: Bulkhead(limit=3, queue=20, max_wait=1)])
+def test_it_keeps_the_rules_of_policies(make: Callable[[], Bulkhead]) -> None:
+    check_policy(make)

@@ -81,6 +81,7 @@ def test_who_gives_up_is_passed_over() -> None:
     permits.take()
     first, second = line_up(permits), line_up(permits)
     assert not permits.claim(first)
+    assert not permits.claim(first)
     assert permits.waiting == 1
     permits.give_back()
     assert permits.claim(second)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +14,7 @@ from resilient_rpc.events import Events, PolicyBypassed
 from resilient_rpc.policies import RateLimit
 from resilient_rpc.policies.shared_rate import PAUSE, Ask, Lease
 from resilient_rpc.runtime import running_runtime
+from resilient_rpc.testing import VirtualClock
 from tests.runtimes import Bench
 
 AT_ONCE = Lease(granted=True, wait=0.0, mark=b"1")
@@ -137,36 +137,32 @@ def test_a_call_in_a_hurry_proves_nothing(runtime: Bench) -> None:
     assert len(fake.asked) == 2
 
 
-def test_a_cancelled_call_returns_its_token() -> None:
-    lease = Lease(granted=True, wait=3.0, mark=b"1")
-    fake = Fake(lease, seconds=0)
+def cancelled(clock: VirtualClock, fake: Fake, after: float) -> None:
+    """A call of an asyncio program that is cancelled so many seconds after it began."""
     chain = compose([RateLimit(rate=1, burst=1, max_wait=5.0, shared=fake)], target)
 
     async def main() -> None:
-        call = Call(method="a.b", params={}, runtime=running_runtime(), deadline=time.monotonic() + 10)
-        waiting = asyncio.create_task(chain(call))
-        await asyncio.sleep(0.02)
-        waiting.cancel()
-        (result,) = await asyncio.gather(waiting, return_exceptions=True)
+        call = Call(method="a.b", params={}, runtime=running_runtime(), deadline=clock.now() + 10)
+        running = asyncio.create_task(chain(call))
+        await asyncio.sleep(after)
+        running.cancel()
+        (result,) = await asyncio.gather(running, return_exceptions=True)
         assert isinstance(result, asyncio.CancelledError)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.1)
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=clock.new_loop) as runner:
+        runner.run(main())
+
+
+def test_a_cancelled_call_returns_its_token(clock: VirtualClock) -> None:
+    lease = Lease(granted=True, wait=3.0, mark=b"1")
+    fake = Fake(lease)
+    cancelled(clock, fake, 1.0)
     assert [(ask.key, returned) for ask, returned in fake.returned] == [("RateLimit:a", lease)]
 
 
-def test_a_call_that_is_cancelled_while_it_asks_does_not_go_on() -> None:
-    fake = Fake(seconds=10, timeout=20)
-    chain = compose([RateLimit(rate=1, shared=fake)], target)
-
-    async def main() -> None:
-        call = Call(method="a.b", params={}, runtime=running_runtime(), deadline=time.monotonic() + 10)
-        asking = asyncio.create_task(chain(call))
-        await asyncio.sleep(0.02)
-        asking.cancel()
-        (result,) = await asyncio.gather(asking, return_exceptions=True)
-        assert isinstance(result, asyncio.CancelledError)
-        await asyncio.sleep(0.01)
-        assert fake.ended == 1
-
-    asyncio.run(main())
+def test_a_call_that_is_cancelled_while_it_asks_does_not_go_on(clock: VirtualClock) -> None:
+    fake = Fake(seconds=8, timeout=9)
+    cancelled(clock, fake, 1.0)
+    assert (fake.ended, fake.returned) == (1, [])
+    assert clock.now() < 1000 + 2
