@@ -164,6 +164,14 @@ def test_one_refused_call_in_a_hundred_is_tolerated() -> None:
     assert fill(gradient, 10.0, refused=1, settings=settings) == [Change(100, 110, "gradient")]
 
 
+def test_a_refused_call_has_used_the_limit_too() -> None:
+    settings = Settings(samples=100)
+    gradient = Gradient(100)
+    gradient.refused(10.0, 10.1, 100, settings)
+    changes = [gradient.answered(10.0 + n / 10, 11.0 + n / 10, 10, settings) for n in range(99)]
+    assert changes[-1] == Change(100, 110, "gradient")
+
+
 def test_calls_that_began_before_the_window_are_not_counted() -> None:
     gradient = Gradient(100)
     fill(gradient, 10.0)
@@ -176,6 +184,9 @@ def test_calls_that_began_before_the_window_are_not_counted() -> None:
 def test_nothing_is_decided_before_the_window_is_full() -> None:
     gradient = Gradient(100)
     assert all(gradient.answered(10.0, 10.1, 100, SETTINGS) is None for _ in range(1000))  # too short
+    gradient = Gradient(100)
+    assert all(gradient.refused(10.0, 10.1, 100, SETTINGS) is None for _ in range(1000))
+    assert gradient.refused(10.0, 11.0, 100, SETTINGS) == Change(100, 50, "overloaded")
     gradient = Gradient(100)
     assert all(gradient.answered(10.0 + n, 12.0 + n, 100, SETTINGS) is None for n in range(49))  # too few
     assert gradient.answered(60.0, 60.1, 100, SETTINGS) == Change(100, 110, "gradient")
