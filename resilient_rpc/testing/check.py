@@ -29,6 +29,7 @@ RULES: tuple[Rule, ...] = (
     time.deadline,
     time.rebinding,
     cancelling.cancellation,
+    cancelling.independence,
     cancelling.permits,
     sharing.events,
     sharing.concurrency,

@@ -368,6 +368,39 @@ class LeftBehind(Plain):
         return started.result()
 
 
+class SharedFlight(Plain):
+    """Lets all wait for the first one, and share what becomes of it."""
+
+    flight: Pending[Any] | None = None
+
+    async def __call__(self, call: Call, proceed: Handler, /) -> Reply:
+        if self.flight is not None:
+            flight = self.flight
+            await call.runtime.wait([flight], call.remaining())
+            return Reply(result=flight.result())
+        self.flight = flight = Pending[Any]()
+        try:
+            reply = await proceed(call)
+        except (self.shares, RpcError) as error:
+            flight.fail(error)
+            raise
+        finally:
+            self.flight = None
+        flight.set(reply.result)
+        return reply
+
+    shares: type[BaseException] = RpcError
+
+
+class ByTime(SharedFlight):
+    """The first one has all the time that it needs."""
+
+    shares = asyncio.CancelledError
+
+    async def __call__(self, call: Call, proceed: Handler, /) -> Reply:
+        return await super().__call__(call.replace(deadline=call.deadline + 60.0), proceed)
+
+
 class Counting(Plain):
     """Has as many permits as it is told, and gives them back as it is told."""
 
@@ -399,6 +432,12 @@ def test_cancellation() -> None:
     assert "a cancelled call ended in DeadlineExceeded('cancelled')" in told("cancellation", SwallowingOnALoop)
     assert "60 s after it was cancelled" in told("cancellation", lambda: SwallowingOnALoop(after=1000.0))
     assert "what the policy has started still goes on" in told("cancellation", LeftBehind)
+
+
+def test_independence() -> None:
+    text = told("independence", SharedFlight)
+    assert "20 made the same call; the first had no time left, and another one's ended in DeadlineExceeded" in text
+    assert "the first was cancelled, and another one's ended in CancelledError" in told("independence", ByTime)
 
 
 def test_permits() -> None:

@@ -17,6 +17,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "adaptive_limit": [{}, {"initial": 4, "max": 4, "queue": 1000}, {"initial": 4, "samples": 5}],
     "attempt_timeout": [{}, {"limit": 0.5}],
     "bulkhead": [{}, {"limit": 5, "queue": 10, "max_wait": 1.0}, {"limit": 1, "queue": 1000}],
+    "cache": [{}, {"ttl": 1.0, "stale": 3600.0, "stale_if_error": 3600.0}],
     "chaos": [{"rate": 1.0, "latency": 0.01, "enabled": True}],
     "deadline": [{"limit": 20.0}],
     "fallback": [{"value": "instead"}, {"target": "other"}],

@@ -107,7 +107,7 @@ class TestAsAService:
 
     def test_it_fails(self, memory_url: str) -> None:
         peer = ScriptedPeer(Overloaded("busy", retry_after=2.0), ApplicationError("sold out", type="sold_out"))
-        with peer.serving(memory_url, "orders.price"), Client(memory_url) as client:
+        with peer.serving(memory_url, "orders.price"), Client(memory_url, policies=[]) as client:
             with pytest.raises(Overloaded) as overloaded:
                 client.call("orders.price")
             assert overloaded.value.retry_after == 2.0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from resilient_rpc.call import Call, Reply
-from resilient_rpc.errors import NOT_EXECUTED, InvalidParams, NotConnected, RpcError
+from resilient_rpc.errors import NOT_EXECUTED, InvalidParams, NotConnected, Rejected, RpcError
 from resilient_rpc.policy import Handler, Policy
 from resilient_rpc.testing.lab import Broken, Lab, echo, expect, outcome_of
 from resilient_rpc.testing.rules.rule import rule
@@ -57,6 +58,41 @@ def cancellation(lab: Lab) -> None:
     for handler in (ScriptedPeer(hang()), ScriptedPeer(NotConnected("nobody there"))):
         for after in (0.0, 0.01, 1.0, 100.0):
             lab.alone(lambda handler=handler, after=after: scenario(handler, after))  # type: ignore[misc]
+
+
+@rule("what ends one call ends no other: neither its cancellation nor its deadline")
+def independence(lab: Lab) -> None:
+    """See `Rule`."""
+    ends = (_impatient,) if lab.blocking else (_impatient, _withdrawn)
+    for end in ends:
+        policy, peer = lab.make(), ScriptedPeer(answer(after=0.1))
+
+        async def other(policy: Policy = policy, peer: ScriptedPeer = peer) -> Any:
+            await lab.port().sleep(0.01)  # the same call, while the first one is under way
+            return await outcome_of(policy, lab.call(), peer)
+
+        first = partial(end, lab, policy, peer)
+        _, *outcomes = lab.together(first, *[other] * (lab.crowd - 1))
+        for outcome in outcomes:
+            expect(
+                isinstance(outcome, Reply | Rejected),
+                f"{lab.crowd} made the same call; the first {_SAID[end]}, and another one's ended in {outcome!r}",
+            )
+
+
+async def _impatient(lab: Lab, policy: Policy, peer: ScriptedPeer) -> None:
+    await outcome_of(policy, lab.call(timeout=0.05), peer)
+
+
+async def _withdrawn(lab: Lab, policy: Policy, peer: ScriptedPeer) -> None:
+    task = asyncio.create_task(policy(lab.call(), peer))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.wait((task,))
+    _look_at(task)
+
+
+_SAID = {_impatient: "had no time left", _withdrawn: "was cancelled"}
 
 
 @rule("it gives back what it took, however a call ends")
