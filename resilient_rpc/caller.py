@@ -31,6 +31,7 @@ from resilient_rpc.names import check_name
 from resilient_rpc.policies import AttemptTimeout, CircuitBreaker, Retry
 from resilient_rpc.policy import Policy, Runtime
 from resilient_rpc.runtime import AsyncioRuntime
+from resilient_rpc.settings import check_params, check_prefix, check_safety, check_tags, check_timeout
 from resilient_rpc.stats import CallStats
 from resilient_rpc.transport.base import Transport
 from resilient_rpc.transport.batching import Route
@@ -45,9 +46,6 @@ from resilient_rpc.wire.hints import read_hints
 
 GRACE = 1.0
 """Seconds past the deadline after which a blocking caller gives up on a link that should have ended the call."""
-MAX_TIMEOUT = 86_400.0 * 30
-MAX_PREFIX = 100
-"""Bytes before a service's name in the name of its queue, which has room for 255."""
 MAX_METHODS = 10_000
 """Names whose routes are remembered."""
 
@@ -81,34 +79,6 @@ class CallerOptions:
         if isinstance(self.safety, Safety):
             return self.safety
         return self.safety.get(method, UNSAFE)
-
-
-def check_timeout(value: Any, name: str) -> float:
-    """Return `value` if it is a usable number of seconds; `ConfigurationError` otherwise."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= MAX_TIMEOUT:
-        raise ConfigurationError(f"{name}={value!r}: give a positive number of seconds, at most {MAX_TIMEOUT:.0f}")
-    return value
-
-
-def check_prefix(prefix: Any) -> str:
-    """Return `prefix` if it can begin the names of queues; `ConfigurationError` otherwise."""
-    if not isinstance(prefix, str) or not prefix.isascii() or len(prefix) > MAX_PREFIX:
-        raise ConfigurationError(f"prefix={prefix!r:.200}: give an ASCII text of at most {MAX_PREFIX} characters")
-    return prefix
-
-
-def check_tags(tags: Any) -> None:
-    """`ConfigurationError` unless it is a mapping from text to text."""
-    if not isinstance(tags, Mapping) or not all(isinstance(part, str) for item in tags.items() for part in item):
-        raise ConfigurationError(f"tags={tags!r:.200}: give a mapping from text to text")
-
-
-def check_safety(value: Any) -> Safety:
-    """`Safety` of its name; `ConfigurationError` for any other."""
-    try:
-        return Safety(value)
-    except ValueError:
-        raise ConfigurationError(f"safety={value!r}: give one of {', '.join(Safety)}") from None
 
 
 class Caller:
@@ -172,7 +142,7 @@ class Caller:
             tags = {**context.tags, **(tags or {})}
         return Call(
             method=method,
-            params=params if type(params) is dict else _checked(params),
+            params=params if type(params) is dict else check_params(params),
             runtime=runtime,
             deadline=deadline,
             timeout=seconds,
@@ -319,16 +289,3 @@ class Caller:
         if meta.cache is not None:
             reply.cache = read_hints(meta.cache)
         return reply
-
-
-def _checked(params: Any) -> Any:
-    kind = type(params)
-    if kind is dict or kind is list or kind is tuple:
-        return params
-    if params is None:
-        return ()
-    if isinstance(params, Mapping):
-        return dict(params)
-    if isinstance(params, Sequence) and not isinstance(params, (str, bytes, bytearray)):
-        return list(params)
-    raise ConfigurationError(f"params of type {kind.__name__}: give a mapping (by name) or a sequence (by position)")

@@ -282,7 +282,7 @@ class FilterRefused(ProtocolError):
 
 
 class PolicyFailed(RpcError):
-    """A policy did what no policy may: raised something that is no `RpcError`, or returned something that is no `Reply`.
+    """A policy did what no policy may: raised what is no `RpcError`, or returned what is no `Reply`.
 
     `policy` names it; what it raised stands in ``__cause__``.
     """

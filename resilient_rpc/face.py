@@ -9,7 +9,7 @@ from typing import Any, TypedDict, TypeVar
 
 from resilient_rpc import forking
 from resilient_rpc.call import Safety
-from resilient_rpc.caller import Caller, CallerOptions, check_safety, default_policies
+from resilient_rpc.caller import Caller, CallerOptions, default_policies
 from resilient_rpc.chain import Plan
 from resilient_rpc.chain.classes import check_classes
 from resilient_rpc.chain.reload import hand_over
@@ -17,6 +17,7 @@ from resilient_rpc.errors import ConfigurationError, RemoteError, UsageError
 from resilient_rpc.events import ChainReloaded, Event, Events, ReloadFailed
 from resilient_rpc.policy import Policy
 from resilient_rpc.service import Service
+from resilient_rpc.settings import check_safety
 from resilient_rpc.stats import CallStats, StatsSnapshot
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.open import open_transport

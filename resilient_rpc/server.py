@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar, overload
 
 from resilient_rpc.call import Safety
-from resilient_rpc.caller import check_prefix, check_safety, check_timeout
 from resilient_rpc.chain import Plan
 from resilient_rpc.context import Context
 from resilient_rpc.contract import Binder, Method, Methods
@@ -24,6 +23,7 @@ from resilient_rpc.events import Event, Events
 from resilient_rpc.names import check_name
 from resilient_rpc.policy import Policy
 from resilient_rpc.serving.core import Serving, ServingOptions
+from resilient_rpc.settings import check_prefix, check_safety, check_timeout
 from resilient_rpc.transport.base import QueueSpec
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.open import open_transport

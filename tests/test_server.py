@@ -310,7 +310,7 @@ def test_stopping_finishes_what_runs_and_tells_the_rest(bus: Bus) -> None:
         return number
 
     made.start()
-    with Client(f"memory://{bus.name}") as client:
+    with Client(f"memory://{bus.name}", policies=[]) as client:
         first = client.submit("shop.block", [1])
         assert begun.wait(PATIENCE)
         second = client.submit("shop.block", [2])
