@@ -38,11 +38,11 @@ class Fetch:
                 if late < 0:  # it has come since we looked
                     if lead:
                         flight.land(entry)
-                    return self.answer(call, entry, "hit")
+                    return self.answer(call, key, entry, "hit") or await proceed(call)
                 if late < self._rules.stale and entry.error is None:
                     if lead:
                         self._refresh(call, proceed, key, flight)
-                    return self.answer(call, entry, "stale")
+                    return self.answer(call, key, entry, "stale") or await proceed(call)
             if lead:
                 return await self._lead(call, proceed, key, flight)
             if flight.must_not_join(call.runtime):
@@ -54,17 +54,23 @@ class Fetch:
                     return await self._lead(call, proceed, key, flight)
                 if outcome is ALONE:
                     return await proceed(call)
-                return self._share(call, key, outcome)
+                return self._share(call, key, outcome) or await proceed(call)
 
-    def answer(self, call: Call, entry: Entry, outcome: Use) -> Reply:
-        """What an entry says, to one caller; a remembered error is raised."""
+    def answer(self, call: Call, key: Key, entry: Entry, outcome: Use) -> Reply | None:
+        """What an entry says, to one caller; a remembered error is raised. None: it cannot be copied any more."""
         if entry.error is not None:
             if call.wants(CacheUsed):
                 used(call, self._policy, "negative")
             raise another(entry.error)
+        try:
+            reply = entry.reply(degraded=outcome == "stale_if_error")
+        except Exception:  # the code of a user's type
+            self.state.store.drop(key)
+            bypassed(call, self._policy, "value")
+            return None
         if call.wants(CacheUsed):
             used(call, self._policy, outcome)
-        return entry.reply(degraded=outcome == "stale_if_error")
+        return reply
 
     async def _lead(self, call: Call, proceed: Handler, key: Key, flight: Flight, *, refresh: bool = False) -> Reply:
         """Fetch it, and settle the flight whatever happens."""
@@ -75,9 +81,10 @@ class Fetch:
         try:
             if self._shared is not None:
                 found, since = await self._load(self._shared, call, key, born)
-                if found is not None:
+                there = None if found is None else self.answer(call, key, found, "shared")
+                if there is not None:
                     outcome = keep = found
-                    return self.answer(call, found, "shared")
+                    return there
             if not refresh and call.wants(CacheUsed):
                 used(call, self._policy, "miss")
             reply = await proceed(call)
@@ -136,10 +143,10 @@ class Fetch:
             self.state.store.drop(key)
         return Failed(error), None
 
-    def _share(self, call: Call, key: Key, outcome: Outcome | None) -> Reply:
-        """The answer to another's call, for this one."""
+    def _share(self, call: Call, key: Key, outcome: Outcome | None) -> Reply | None:
+        """The answer to another's call, for this one; None: it cannot be copied."""
         if isinstance(outcome, Entry):
-            return self.answer(call, outcome, "joined")
+            return self.answer(call, key, outcome, "joined")
         error: BaseException
         if isinstance(outcome, Failed):
             error = another(outcome.error)
@@ -161,7 +168,7 @@ class Fetch:
             return None
         if call.runtime.now() >= entry.fresh_until + limit:
             return None
-        return self.answer(call, entry, "stale_if_error")
+        return self.answer(call, key, entry, "stale_if_error")
 
     def _refresh(self, call: Call, proceed: Handler, key: Key, flight: Flight) -> None:
         """Fetch a new value beside the caller, with a deadline of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,8 @@ from resilient_rpc.policies.cache.keys import Key, key_bytes, names_of
 
 if TYPE_CHECKING:
     from resilient_rpc.call import Call, Reply
-    from resilient_rpc.policies.cache.redis_level import RedisCache
+    from resilient_rpc.pending import Started
+    from resilient_rpc.policies.cache.redis_level import Found, RedisCache
     from resilient_rpc.policy import Runtime
 
 
@@ -33,15 +35,13 @@ async def load(shared: RedisCache, call: Call, key: Key, born: int) -> Loaded:
     except Exception:
         return Loaded(None, None, "shared")
     try:
-        if await runtime.wait((started,), min(shared.timeout, max(call.remaining(), 0.0))) is None:
-            shared.failed(begin)
-            return Loaded(None, None, "shared")
-        found = started.result()
-    except Exception:
-        shared.failed(runtime.now())
-        return Loaded(None, None, "shared")
+        await runtime.wait((started,), min(shared.timeout, max(call.remaining(), 0.0)))
     finally:
         started.cancel()
+    found = _result(started)
+    if found is None:
+        shared.failed(runtime.now())
+        return Loaded(None, None, "shared")
     if found.record is None:
         return Loaded(None, found.since, "shared_value" if found.corrupt else None)
     try:
@@ -70,6 +70,14 @@ def save(shared: RedisCache, call: Call, key: Key, reply: Reply, entry: Entry, l
         call.runtime.start(write)
     except Exception:  # the loop of this client is closing
         shared.failed(call.runtime.now())
+
+
+def _result(started: Started[Found]) -> Found | None:
+    """None: it failed, is not there yet, or was cancelled by a client that is closing."""
+    try:
+        return started.result()
+    except (Exception, asyncio.CancelledError):
+        return None
 
 
 def _thawed(payload: bytes, returns: Any) -> Frozen:

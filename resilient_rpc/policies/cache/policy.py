@@ -33,8 +33,8 @@ class Cache:
     Only calls with the safety `read_only` are touched. The same call: the same method, `returns`, tags and arguments,
     in value and type (1, 1.0 and True differ; so do arguments by position and by name). Every caller gets a value of
     its own. Calls that miss at the same time are sent once; who waits for another's answer keeps its own deadline
-    (`DeadlineExceeded`, ``stage="policy"``, `NOT_EXECUTED`), and gets a copy of an error about the target. What fails in
-    the cache itself only costs a call (`PolicyBypassed`).
+    (`DeadlineExceeded`, ``stage="policy"``, `NOT_EXECUTED`), and gets a copy of an error about the target. What fails
+    in the cache itself only costs a call (`PolicyBypassed`).
 
     One object is one store. Clients that share it must speak to the same services with the same rights.
     """
@@ -148,5 +148,7 @@ class Cache:
             and entry.fresh_until > call.runtime.now()
             and (entry.born == state.voids.last or state.is_valid(key, entry))
         ):
-            return fetch.answer(call, entry, "hit")
+            reply = fetch.answer(call, key, entry, "hit")
+            if reply is not None:
+                return reply
         return await fetch(call, proceed, key)

@@ -359,3 +359,57 @@ def test_stands_outside_of_what_costs_and_inside_of_a_fallback(shop: Handler) ->
     for wrong in ([Deadline(limit=5), Cache()], [AttemptTimeout(), Cache()], [Cache(), Fallback(value=None)]):
         with pytest.raises(ConfigurationError, match="must stand before"):
             Chain(wrong, shop)
+
+
+class Brittle:
+    """Can be copied once: when it is kept."""
+
+    copies = 0
+
+    def __deepcopy__(self, memo: Any) -> Brittle:
+        self.copies += 1
+        if self.copies > 1:
+            raise ValueError
+        return self
+
+
+def test_a_value_that_cannot_be_copied_any_more_costs_a_call(runtime: Bench, shop: Shop) -> None:
+    events, seen = listening()
+    chain = compose([even(ttl=10, stale_if_error=60)], shop)
+    shop.result = Brittle()
+    runtime.call(chain, events=events, **READ)
+    shop.result = "other"
+    assert runtime.call(chain, events=events, **READ).result == "other"
+    assert runtime.call(chain, events=events, **READ).result == "other"
+    assert seen == ["miss", "bypassed: value", "miss", "hit"]
+
+
+def test_nor_does_it_stand_in(runtime: Bench, shop: Shop) -> None:
+    chain = compose([even(ttl=10, stale_if_error=60)], shop)
+    shop.result = Brittle()
+    runtime.call(chain, **READ)
+    runtime.advance(11)
+    shop.error = ConnectionLost("gone")
+    with pytest.raises(ConnectionLost):
+        runtime.call(chain, **READ)
+
+
+def test_nor_is_it_handed_out_stale(runtime: Bench, shop: Shop) -> None:
+    chain = compose([even(ttl=10, stale=60)], shop)
+    shop.result = Brittle()
+    runtime.call(chain, **READ)
+    runtime.advance(11)
+    shop.result = "other"
+    assert runtime.call(chain, **READ).result == "other"
+
+
+def test_nor_is_it_shared(runtime: Bench) -> None:
+    shop = Shop(seconds=1)
+    shop.result = Brittle()
+    chain = compose([Cache()], shop)
+
+    async def ask() -> Any:
+        return (await chain(runtime.make(**READ))).result
+
+    assert runtime.together(ask, ask) == [shop.result] * 2
+    assert len(shop.calls) == 2

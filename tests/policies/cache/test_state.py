@@ -116,3 +116,24 @@ def test_a_value_that_came_between_two_looks_is_a_hit(monkeypatch: Any) -> None:
         assert seen == ["miss", "hit", "hit"]
 
     asyncio.run(main())
+
+
+def test_a_client_that_closes_while_it_asks_still_sends_the_call() -> None:
+    async def main() -> None:
+        level: Any = Level()
+        runtime = running_runtime().scope()
+        asked = asyncio.Event()
+
+        async def hang(*_: Any) -> Any:
+            asked.set()
+            await asyncio.Event().wait()
+
+        level.load = hang
+        events, seen = listening()
+        asking = asyncio.create_task(Cache(shared=level)(_call(events).on(runtime), Shop()))
+        await asked.wait()
+        await runtime.aclose()
+        assert (await asking).result == [1]
+        assert seen == ["bypassed: shared", "miss"]
+
+    asyncio.run(main())
