@@ -784,7 +784,7 @@ class TestInsideHandlers:
                 blocking.call("shop.nope")
 
         server.start()
-        with Client(shop.url) as client:
+        with Client(shop.url, policies=[]) as client:
             client.call("shop.echo")
             yield client
         server.stop()
