@@ -21,6 +21,8 @@ _IMMUTABLE = frozenset({
     type(None), bool, int, float, str, bytes, decimal.Decimal, uuid.UUID,
     dt.datetime, dt.date, dt.time, dt.timedelta,
 })  # fmt: skip
+_PLAIN = frozenset({str, int, float, bool, type(None), bytes})
+_NAMES = frozenset({str, int})
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 _unpack_any: Callable[[Any], Any] = _unpack
@@ -80,11 +82,15 @@ def _encoded(value: Any, returns: Any) -> Frozen | None:
 def _is_plain(value: Any) -> bool:
     """Whether MessagePack gives back the very same: subclasses, tuples and sets would come back as something else."""
     kind = type(value)
+    if kind in _PLAIN:
+        return True
     if kind is dict:
-        return all(type(name) in {str, int} and _is_plain(inner) for name, inner in value.items())
-    if kind is list:
-        return all(map(_is_plain, value))
-    return kind in {str, int, float, bool, type(None), bytes}
+        if not _NAMES.issuperset(map(type, value)):
+            return False
+        value = value.values()
+    elif kind is not list:
+        return False
+    return all(type(inner) in _PLAIN or _is_plain(inner) for inner in value)
 
 
 def weigh(value: Any) -> int:

@@ -63,6 +63,8 @@ VALUES = [
     ([1, 1.0, True, "x", None, b"y"], None),
     ({"a": [1], "b": {"c": 2.5}}, None),
     ({1: ["key"]}, None),
+    ({(1, 2): ["key"]}, None),
+    ([{True: 1}], None),
     ([2**70], None),
     ([math.inf, -0.0], None),
     ((1, [2]), None),
