@@ -12,12 +12,12 @@ from contextvars import Context as Variables
 from contextvars import copy_context
 from typing import Any
 
+from resilient_rpc.coalescer import Coalescer
 from resilient_rpc.context import enter_context
 from resilient_rpc.errors import Expired, Interrupted, Overloaded
 from resilient_rpc.serving.around import Around, Threaded
 from resilient_rpc.serving.job import Job
 from resilient_rpc.serving.threads import Threads
-from resilient_rpc.transport.coalescer import Coalescer
 from resilient_rpc.transport.deadlines import Deadlines
 from resilient_rpc.wire.faults import text_of
 

@@ -12,13 +12,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from resilient_rpc.coalescer import Coalescer
 from resilient_rpc.errors import ConfigurationError, ProtocolError
 from resilient_rpc.serving.job import Letter
 from resilient_rpc.transport import filtering
 from resilient_rpc.transport.backoff import Backoff
 from resilient_rpc.transport.base import Delivery, Publisher, Transport
 from resilient_rpc.transport.batching import Batching
-from resilient_rpc.transport.coalescer import Coalescer
 from resilient_rpc.transport.properties import Template, encode_headers
 from resilient_rpc.transport.session_loop import SessionLoop
 from resilient_rpc.wire.codec import Codec

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 from resilient_rpc import events
 from resilient_rpc.call import Safety
+from resilient_rpc.coalescer import Coalescer
 from resilient_rpc.errors import (
     NOT_EXECUTED,
     UNKNOWN,
@@ -36,7 +37,6 @@ from resilient_rpc.runtime import AsyncioRuntime
 from resilient_rpc.transport import filtering
 from resilient_rpc.transport.base import Delivery, Publisher, Transport
 from resilient_rpc.transport.batching import Route, Target, plan
-from resilient_rpc.transport.coalescer import Coalescer
 from resilient_rpc.transport.deadlines import Deadlines
 from resilient_rpc.transport.entry import Entry
 from resilient_rpc.transport.options import LinkOptions

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from resilient_rpc.transport.coalescer import Coalescer
+from resilient_rpc.coalescer import Coalescer
 from tests.waiting import PATIENCE, turns
 
 
