@@ -1,4 +1,4 @@
-"""``python -m benchmarks [memory|soak|idle|overhead]``; see the package's docstring."""
+"""``python -m benchmarks [memory|soak|idle|overhead|policies]``; see the package's docstring."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import broker, idle, memory, overhead, soak, table
+from benchmarks import broker, idle, memory, overhead, policies, soak, table
 from benchmarks.cases import CASES, PEERS
 from benchmarks.rounds import Plan, Runs, measure
 
@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     asked = commands.add_parser("idle", parents=[common], help="processor time without work")
     asked.add_argument("--seconds", type=float, default=20.0)
     commands.add_parser("overhead", parents=[common], help="microseconds a call of the parts, without a broker")
+    commands.add_parser("policies", parents=[common], help="microseconds a call of each policy, without a broker")
     return top
 
 
@@ -85,9 +86,9 @@ COMMANDS = {None: compare, "memory": memory.main, "soak": soak.main, "idle": idl
 
 def main() -> None:
     options, console = parser().parse_args(), Console(highlight=False, width=max(Console().width, 120))
-    if options.command == "overhead":
+    if alone := {"overhead": overhead.main, "policies": policies.main}.get(options.command):
         around: dict[str, Any] = environment(None)
-        found = overhead.main(options, console)
+        found = alone(options, console)
     else:
         with broker.broker_url(options.broker) as url:
             options.broker = url

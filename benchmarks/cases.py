@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 RATE, MEDIAN = "calls_per_s", "p50_us"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """`limit` times what `peer` reaches in the same round; at least, for rates; at most, for times."""
+    """`limit` times what `peer` reaches in the same round; at least, for rates; at most, for times.
+
+    `peer`: the key of a `Peer`, or of another `Case`.
+    """
 
     peer: str
     limit: float
@@ -61,7 +64,7 @@ PEERS = (
     ),
 )
 
-CASES = (
+CORE = (
     Case(
         key="async-64-single",
         title="AsyncClient, 64 in flight, batching off",
@@ -117,6 +120,23 @@ CASES = (
         targets=(Target(peer="ideal", limit=1.3),),
     ),
 )
+
+
+def _with_chain(case: Case) -> Case:
+    """The same with the default policies, compared with itself without any."""
+    limit = KEPT if case.unit == RATE else 1 / KEPT
+    return replace(
+        case,
+        key=f"{case.key}-chain",
+        title=f"{case.title}, default policies",
+        client=(*case.client, "--chain"),
+        targets=(Target(peer=case.key, limit=limit),),
+    )
+
+
+KEPT = 0.8
+"""The share of the core's figures that a client with the default policies keeps."""
+CASES = CORE + tuple(_with_chain(case) for case in CORE if case.servers == 1)
 BURST_CALLS, BURST_SECONDS, BURST_SLOTS = 200, 0.02, 40
 IDEAL_US = BURST_CALLS * BURST_SECONDS / BURST_SLOTS * 1e6
 """What the burst takes when no server waits while another has a queue."""

@@ -43,7 +43,7 @@ def frames(task: asyncio.Task[Any]) -> tuple[int, int]:
 async def pending_calls(options: Namespace) -> None:
     method, count, seconds = f"{options.service}.nothing", options.calls, options.seconds
     ended = late = 0.0
-    async with AsyncClient(options.url) as client:
+    async with AsyncClient(options.url, policies=()) as client:
 
         async def one(number: int) -> None:
             nonlocal ended, late
@@ -82,7 +82,7 @@ async def bare_coroutines(options: Namespace) -> None:
         else:
             await future
 
-    async with AsyncClient(options.url):  # the same modules, and a connection
+    async with AsyncClient(options.url, policies=()):  # the same modules, and a connection
         await asyncio.sleep(1)
         before = rss()
         futures: list[asyncio.Future[None]] = []

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.cases import BURST_CALLS, BURST_SECONDS
 from benchmarks.drive import check, drive_tasks, drive_threads, report, say
-from resilient_rpc import AsyncClient, Batching, Client, Server
+from resilient_rpc import AsyncClient, Batching, Client, Policy, Server
 
 
 def _batching(options: Namespace) -> Batching | None:
     return None if options.single else Batching()
+
+
+def _policies(options: Namespace) -> Sequence[Policy] | None:
+    return None if options.chain else ()
 
 
 async def server(options: Namespace) -> None:
@@ -35,7 +40,7 @@ async def server(options: Namespace) -> None:
 
 async def calls_by_tasks(options: Namespace) -> None:
     method = f"{options.service}.echo"
-    async with AsyncClient(options.url, batching=_batching(options)) as client:
+    async with AsyncClient(options.url, batching=_batching(options), policies=_policies(options)) as client:
 
         async def call(number: int) -> Any:
             return await client.call(method, {"n": number})
@@ -45,14 +50,14 @@ async def calls_by_tasks(options: Namespace) -> None:
 
 def calls_by_threads(options: Namespace) -> None:
     method = f"{options.service}.echo"
-    with Client(options.url, batching=_batching(options)) as client:
+    with Client(options.url, batching=_batching(options), policies=_policies(options)) as client:
         drive_threads(lambda number: client.call(method, {"n": number}), options.window, options.seconds)
 
 
 def calls_by_map(options: Namespace, size: int = 10_000) -> None:
     """The rate is that of the median map; p50 and p99 are of a whole map."""
     method, params = f"{options.service}.echo", [{"n": number} for number in range(size)]
-    with Client(options.url) as client:
+    with Client(options.url, policies=_policies(options)) as client:
         client.map(method, params)
         say(event="begin")
         laps: list[float] = []
@@ -78,7 +83,7 @@ def calls_by_map(options: Namespace, size: int = 10_000) -> None:
 async def bursts(options: Namespace) -> None:
     """The first burst of a client that knows nothing of the method is one of them."""
     method = f"{options.service}.nap"
-    async with AsyncClient(options.url) as client:
+    async with AsyncClient(options.url, policies=_policies(options)) as client:
         await client.call(f"{options.service}.echo", {"n": 1})
         say(event="begin")
         laps: list[float] = []

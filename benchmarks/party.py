@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=100_000)
     parser.add_argument("--depth", type=int, default=6)
     parser.add_argument("--single", action="store_true", help="batching off")
+    parser.add_argument("--chain", action="store_true", help="the default policies, instead of none")
     parser.add_argument("--arguments", action="store_true")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     options = parser.parse_args()
