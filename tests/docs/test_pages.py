@@ -21,6 +21,7 @@ TOLD_ELSEWHERE = {"README.md", "tutorial.md", "tutorial-servers.md", "write-a-po
 IN_MEMORY = [
     "index.md",
     "policies.md",
+    "plugins.md",
     "server-policies.md",
     "testing.md",
     *sorted(f"policies/{page.name}" for page in DOCS.glob("policies/*.md")),
