@@ -52,7 +52,7 @@ MAX_METHODS = 10_000
 
 def default_policies() -> list[Policy]:
     """What ``policies=None`` means. New ones each time: a client's state is its own."""
-    return [Retry(), CircuitBreaker(), AttemptTimeout(limit=10.0)]
+    return [Retry(), CircuitBreaker(), AttemptTimeout(limit=10.0, repeatable_only=True)]
 
 
 @dataclass(frozen=True, kw_only=True)

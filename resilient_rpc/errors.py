@@ -138,7 +138,7 @@ class BrokerBlocked(TransportError):
 class ConnectionLost(TransportError):
     """The connection ended while the call was on its way."""
 
-    counted = True
+    # Not counted: it says something of the broker. A breaker that counted it would stay open after a broker's restart.
 
 
 class DeadlineExceeded(RpcError, TimeoutError):

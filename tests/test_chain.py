@@ -87,8 +87,8 @@ def test_describe_has_each_policy_with_its_settings() -> None:
 
     chain = Chain([Deadline(limit=5), Plain(), AttemptTimeout()], echo)
     described = chain.describe()
-    assert described == ["Deadline(limit=5)", "Plain", "AttemptTimeout(limit=10.0)"]
-    assert str(chain) == "Deadline(limit=5) → Plain → AttemptTimeout(limit=10.0)"
+    assert described == ["Deadline(limit=5)", "Plain", "AttemptTimeout(limit=10.0, repeatable_only=False)"]
+    assert str(chain) == "Deadline(limit=5) → Plain → AttemptTimeout(limit=10.0, repeatable_only=False)"
 
 
 class Outer:

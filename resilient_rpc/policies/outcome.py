@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def health(error: BaseException | None) -> bool | None:
     """True: the target answered. False: it failed. None: this says nothing about it.
 
-    An error of the application is an answer. Cancellation, refusals of other policies, a broker that is away and a
-    server that is stopping say nothing about the health of the target (DESIGN 8, `errors.counted`).
+    An error of the application is an answer. Cancellation, refusals of other policies, a broker that is, or goes, away
+    and a server that is stopping say nothing about the health of the target (DESIGN 8, `errors.counted`).
     """
     if error is None:
         return True

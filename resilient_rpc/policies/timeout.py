@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from resilient_rpc.call import UNSAFE
 from resilient_rpc.errors import DeadlineExceeded, Expired
 from resilient_rpc.policies.settings import check_seconds
 
@@ -33,6 +34,8 @@ class AttemptTimeout:
 
     limit: float = 10.0
     """Seconds, more than 0."""
+    repeatable_only: bool = False
+    """Leave unsafe calls alone: after a limit that cut one off nobody may try again, so it would only end sooner."""
 
     def __post_init__(self) -> None:
         check_seconds("AttemptTimeout.limit", self.limit)
@@ -40,7 +43,7 @@ class AttemptTimeout:
     async def __call__(self, call: Call, proceed: Handler, /) -> Reply:
         """Carry the call on with a nearer deadline, if the limit is nearer than its own."""
         latest = call.runtime.now() + self.limit
-        if call.deadline <= latest:
+        if call.deadline <= latest or (self.repeatable_only and call.safety is UNSAFE):
             return await proceed(call)
         try:
             return await proceed(call.replace(deadline=latest))

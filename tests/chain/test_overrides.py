@@ -111,10 +111,10 @@ def test_describe_shows_overrides_in_the_list_and_the_chain_of_one_method() -> N
     assert chain.describe() == [
         "Deadline(limit=9)",
         "for_('orders.price', Deadline(limit=2), without=('attempt_timeout',))",
-        "AttemptTimeout(limit=10.0)",
+        "AttemptTimeout(limit=10.0, repeatable_only=False)",
     ]
     assert chain.describe("orders.price") == ["Deadline(limit=2)"]
-    assert chain.describe("orders.create") == ["Deadline(limit=9)", "AttemptTimeout(limit=10.0)"]
+    assert chain.describe("orders.create") == ["Deadline(limit=9)", "AttemptTimeout(limit=10.0, repeatable_only=False)"]
 
 
 def test_every_chain_that_comes_of_an_override_is_checked_when_built() -> None:

@@ -83,7 +83,7 @@ def test_every_setting_of_the_clients_is_documented_with_its_default() -> None:
 def test_the_chain_of_a_client_that_names_none_is_the_one_of_the_page() -> None:
     (shown,) = [block.body for block in blocks_of(DOCS / "policies.md", "text") if block.title == "by default"]
     kinds = [line.partition("(")[0] for line in Plan(default_policies()).describe()]
-    assert [line.partition("(")[0] for line in shown.split()] == kinds
+    assert [line.partition("(")[0] for line in shown.splitlines()] == kinds
 
 
 def test_the_order_of_the_page_is_that_of_the_code() -> None:

@@ -109,7 +109,7 @@ def test_wrong_credentials_end_the_call_at_once_and_are_not_shown(amqp_url: str,
 def test_a_killed_broker_ends_each_call_at_once_and_the_next_succeeds_after_the_restart(
     private_broker: Broker, service: str
 ) -> None:
-    with Held(private_broker.url, service) as held, Client(private_broker.url, timeout=60.0, policies=[]) as client:
+    with Held(private_broker.url, service) as held, Client(private_broker.url, timeout=60.0) as client:
         assert client.call(f"{service}.echo", [1]) == 1
         futures = [client.submit(f"{service}.hold", [n]) for n in range(20)]
         for _ in futures:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from resilient_rpc.call import Call, Reply
+from resilient_rpc.call import IDEMPOTENT, UNSAFE, Call, Reply
 from resilient_rpc.chain import compose
 from resilient_rpc.errors import ConfigurationError, DeadlineExceeded, Expired, RemoteError, RpcError
 from resilient_rpc.policies import AttemptTimeout
@@ -100,3 +100,14 @@ def test_a_wrong_limit_is_refused_by_name(limit: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"AttemptTimeout\.limit") as info:
         AttemptTimeout(limit=limit)
     assert repr(limit) in str(info.value)
+
+
+def test_an_unsafe_call_may_keep_all_of_its_time(runtime: Bench) -> None:
+    chain = compose([AttemptTimeout(limit=5, repeatable_only=True)], ends(20))
+    assert runtime.call(chain, timeout=30, safety=UNSAFE).result == 30
+    with pytest.raises(DeadlineExceeded):
+        runtime.call(chain, timeout=30, safety=IDEMPOTENT)
+    assert runtime.passed == 25
+    with pytest.raises(DeadlineExceeded):
+        runtime.call(compose([AttemptTimeout(limit=5)], ends(20)), timeout=30, safety=UNSAFE)
+    assert runtime.passed == 30
