@@ -97,8 +97,8 @@ class Serving:
         loop = self._loop = asyncio.get_running_loop()
         self._transport, self._queue, self._options, self._hub, self._name = transport, queue, options, hub, name
         self._intake = Intake(methods, options.limits, Addresses(options.reply_prefixes), self._refuse)
-        filters = Filters(options.filters)
-        self._door = Door(filters, options.limits, queue.name, hub, self._refuse)
+        filters = Filters(options.filters) if options.filters else None
+        self._door = Door(filters, options.limits, queue.name, hub, self._refuse) if filters is not None else None
         self._outbox = Outbox(
             transport,
             loop,
@@ -182,7 +182,7 @@ class Serving:
         if delivery.redelivered and self._known(letter):
             return
         self._letters[letter.key] = letter
-        if self._door:
+        if self._door is not None:
             admitted = self._door.admit(letter, delivery)
             if admitted is None:
                 return

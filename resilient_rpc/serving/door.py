@@ -15,7 +15,7 @@ from resilient_rpc.wire.limits import Limits
 
 
 class Door:
-    """Lets a message in as its filters leave it, or has its sender told why not. False if there are no filters."""
+    """Lets a message in as its filters leave it, or has its sender told why not."""
 
     def __init__(
         self,
@@ -26,9 +26,6 @@ class Door:
         refuse: Callable[[Letter, None, RpcError], None],
     ) -> None:
         self._filters, self._limits, self._queue, self._hub, self._refuse = filters, limits, queue, hub, refuse
-
-    def __bool__(self) -> bool:
-        return bool(self._filters)
 
     def admit(self, letter: Letter, delivery: Delivery) -> Delivery | None:
         """What is to be read instead of the delivery; None: its sender has been answered."""

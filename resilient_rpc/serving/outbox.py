@@ -56,7 +56,7 @@ class Outbox:
         batching: Batching | None,
         backoff: Backoff,
         done: Callable[[Letter], None],
-        filters: Filters = Filters(),  # noqa: B008 - immutable
+        filters: Filters | None = None,
     ) -> None:
         self._transport, self._done, self._filters = transport, done, filters
         self._batching = batching
@@ -183,7 +183,7 @@ class Outbox:
         letter = parcel.letters[-1]
         parcel.tries += 1
         body, now, correlation = parcel.body, int(time.time()), letter.correlation_id or ""
-        if self._filters:
+        if self._filters is not None:
             body, properties = filtering.outgoing(self._filters, _message(letter, body, correlation, now))
         else:
             properties = self._template(letter).fill(correlation, now)

@@ -72,7 +72,7 @@ class Link:
         self._targets: dict[str, Target] = {}
         self.routes: dict[tuple[str, Safety], tuple[Route, str]] = {}
         self._templates = Templates(options.app_id)
-        self._filters = Filters(options.filters)
+        self._filters = Filters(options.filters) if options.filters else None
         self._blocked: str | None = None
         self._tokens: dict[str, Target] = {}
         """A secret for each target and session: who serves one of them cannot answer calls to another."""
@@ -183,7 +183,7 @@ class Link:
         try:
             token = first.route.target.token or self._introduce(first.route.target)
             correlation, expiration = f"{token}.{number}", math.ceil(left * 1000)
-            if self._filters:
+            if self._filters is not None:
                 message = self._message(session, group, body, correlation, expiration)
                 body, properties = filtering.outgoing(self._filters, message)
             else:
@@ -238,7 +238,7 @@ class Link:
             self._stray(1)
             return
         try:
-            if self._filters:
+            if self._filters is not None:
                 self._options.limits.check_body(len(delivery.body), "the reply")
                 delivery, _ = filtering.incoming(self._filters, delivery, "reply", self._templates.reply_to)
                 properties = delivery.properties

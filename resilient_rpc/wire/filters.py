@@ -73,7 +73,7 @@ class Filter(Protocol):
 
 
 class Filters:
-    """Several as one: outgoing from the first to the last, incoming in the opposite order. False if there are none.
+    """Several as one: outgoing from the first to the last, incoming in the opposite order.
 
     Whatever one of them raises comes out as `FilterRefused`, with the original as its cause.
     """
@@ -85,9 +85,6 @@ class Filters:
             _check(each)
         self._outgoing = [(_name(each), each.outgoing) for each in filters]
         self._incoming = [(_name(each), each.incoming) for each in reversed(filters)]
-
-    def __bool__(self) -> bool:
-        return bool(self._outgoing)
 
     def outgoing(self, message: Message) -> Message:
         """Through all of them, the first first."""
