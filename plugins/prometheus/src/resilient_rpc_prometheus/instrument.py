@@ -53,6 +53,8 @@ def instrument(
 ) -> Callable[[], None]:
     """Count what a client or a server does, in metrics of a registry; returns what ends it.
 
+    Before it connects: connections of before are not counted.
+
     Args:
         source: A client or a server.
         registry: Several sources share the metrics of one registry.
@@ -165,7 +167,8 @@ class _Hooks:
 
     def _connection(self, event: ConnectionStateChanged) -> None:
         self._m.connection_changes(self._name, event.state).inc()
-        self.connections += {"connected": 1, "lost": -1}.get(event.state, 0)
+        change = {"connected": 1, "lost": -1}.get(event.state, 0)
+        self.connections = max(0, self.connections + change)  # one may be lost that was there before us
 
     def _policy(self, event: PolicyEvent) -> None:
         kind, policy, target = type(event), self._word(event.policy), self._target(event.target)
