@@ -5,7 +5,7 @@ from __future__ import annotations
 from asyncio import CancelledError
 
 from resilient_rpc.call import Call, Reply
-from resilient_rpc.errors import UNKNOWN, Certainty, ConnectionLost, Overloaded, Rejected, RpcError
+from resilient_rpc.errors import NOT_EXECUTED, UNKNOWN, Certainty, ConnectionLost, Overloaded, Rejected, RpcError
 from resilient_rpc.pending import Started
 from resilient_rpc.policies.certainty import certainty_of, joined
 from resilient_rpc.policies.outcome import health, safe_to_repeat
@@ -92,7 +92,9 @@ def is_final(error: Exception) -> bool:
 
 def _weight(error: Exception) -> int:
     if is_final(error):
-        return 3
+        return 4
     if health(error) is not None:
-        return 2
-    return 0 if isinstance(error, Rejected) else 1
+        return 3
+    if isinstance(error, Rejected):
+        return 0
+    return 1 if certainty_of(error) is NOT_EXECUTED else 2

@@ -25,10 +25,11 @@ from resilient_rpc.errors import (
     BrokerBlocked,
     CircuitOpen,
     ConfigurationError,
-    ConnectionLost,
     DeadlineExceeded,
+    Interrupted,
     NotConnected,
     Overloaded,
+    PublishRejected,
     RateLimited,
     RpcError,
     Unroutable,
@@ -79,7 +80,7 @@ def calls(runtime: Bench, policy: CircuitBreaker, target: Handler, count: int = 
 
 
 def trip(runtime: Bench, policy: CircuitBreaker, **fields: Any) -> None:
-    calls(runtime, policy, Target(ConnectionLost("gone")), policy.consecutive or 0, **fields)
+    calls(runtime, policy, Target(Interrupted("gone")), policy.consecutive or 0, **fields)
     assert OPEN in policy.states().values()
 
 
@@ -176,12 +177,12 @@ def test_t3_a_cancelled_task_ends_cancelled_and_gives_its_permit_back() -> None:
 
 def test_t4_a_failure_admitted_before_the_trip_does_not_extend_the_open_time(runtime: Bench) -> None:
     policy = breaker()
-    late = compose([policy], Target(ConnectionLost("late"), seconds=4.0))
-    quick = compose([policy], Target(ConnectionLost("quick")))
+    late = compose([policy], Target(Interrupted("late"), seconds=4.0))
+    quick = compose([policy], Target(Interrupted("quick")))
 
     async def trips() -> None:
         for _ in range(3):
-            with pytest.raises(ConnectionLost):
+            with pytest.raises(Interrupted):
                 await quick(runtime.make())
 
     results = runtime.together(*[lambda: late(runtime.make())] * 5, trips, return_errors=True)
@@ -195,9 +196,9 @@ def test_t4_a_failure_admitted_before_the_trip_does_not_extend_the_open_time(run
 
 
 def test_t5_failures_of_coroutines_count(runtime: Bench) -> None:
-    policy, target = breaker(), Target(ConnectionLost("gone"), seconds=0.1)
+    policy, target = breaker(), Target(Interrupted("gone"), seconds=0.1)
     found = calls(runtime, policy, target, 4)
-    assert [type(error) for error in found] == [ConnectionLost] * 3 + [CircuitOpen]
+    assert [type(error) for error in found] == [Interrupted] * 3 + [CircuitOpen]
     assert target.calls == 3
 
 
@@ -213,7 +214,7 @@ def test_a_target_that_answers_stays_closed(runtime: Bench) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [ConnectionLost("x"), DeadlineExceeded("x"), Overloaded("x"), Unroutable("x"), errors.Interrupted("x")],
+    [DeadlineExceeded("x"), Overloaded("x"), Unroutable("x"), Interrupted("x"), PublishRejected("x")],
     ids=lambda error: type(error).__name__,
 )
 def test_what_the_target_did_not_bear_opens(runtime: Bench, error: RpcError) -> None:
@@ -259,7 +260,7 @@ def test_a_user_says_what_counts(runtime: Bench) -> None:
 
     policy = breaker(counts=counts)
     calls(runtime, policy, Target(), 2)
-    calls(runtime, policy, Target(ConnectionLost("fine")), 1)
+    calls(runtime, policy, Target(Interrupted("fine")), 1)
     assert policy._circuits.of("orders").window.calls == 1
     runtime.advance(30)
     calls(runtime, policy, Target(ApplicationError("bad")), 3)
@@ -274,9 +275,7 @@ def test_a_function_that_fails_to_say_is_named_and_does_not_hide_the_error(
 
     policy = breaker(counts=counts_badly)
     with caplog.at_level(logging.ERROR):
-        assert [type(error) for error in calls(runtime, policy, Target(ConnectionLost("gone")), 3)] == [
-            ConnectionLost
-        ] * 3
+        assert [type(error) for error in calls(runtime, policy, Target(Interrupted("gone")), 3)] == [Interrupted] * 3
     assert policy.state("orders") is OPEN, "counted as without it"
     assert "counts_badly" in caplog.text
 
@@ -299,7 +298,7 @@ def test_slow_calls_open_and_a_slow_probe_opens_again(runtime: Bench) -> None:
 def test_a_failure_is_slow_only_when_it_took_longer(runtime: Bench) -> None:
     policy = breaker(slow_call=1.0, consecutive=None)
     for seconds in (0.0, 1.0, 1.5):
-        calls(runtime, policy, Target(ConnectionLost("gone"), seconds=seconds))
+        calls(runtime, policy, Target(Interrupted("gone"), seconds=seconds))
     window = policy._circuits.of("orders").window
     assert (window.calls, window.failures, window.slow) == (3, 3, 1)
 
@@ -332,23 +331,23 @@ def test_the_refusal_says_what_when_and_why(runtime: Bench) -> None:
     )
     assert (refused.target, refused.state, refused.retry_after) == ("orders", "open", 4.0)
     assert (refused.certainty, refused.retryable) == (errors.NOT_EXECUTED, True)
-    assert isinstance(refused.__cause__, ConnectionLost)
+    assert isinstance(refused.__cause__, Interrupted)
     assert str(refused.__cause__) == "gone"
 
 
 def test_what_is_kept_of_an_error_holds_no_frames_and_no_causes(runtime: Bench) -> None:
     async def fails(call: Call) -> Reply:
-        raise ConnectionLost("gone") from OSError("socket")
+        raise Interrupted("gone") from OSError("socket")
 
     policy = breaker(consecutive=1)
     calls(runtime, policy, fails)
     kept = policy._circuits.of("orders").error
-    assert isinstance(kept, ConnectionLost)
+    assert isinstance(kept, Interrupted)
     assert (kept.__traceback__, kept.__cause__, kept.__context__) == (None, None, None)
 
 
 def test_an_error_that_cannot_be_copied_is_kept_in_words(runtime: Bench) -> None:
-    class Awkward(ConnectionLost):
+    class Awkward(Interrupted):
         def __init__(self, one: str, two: str) -> None:
             super().__init__(one + two)
 
@@ -362,7 +361,7 @@ def test_an_error_that_cannot_be_copied_is_kept_in_words(runtime: Bench) -> None
 def test_what_a_server_added_to_its_error_is_not_kept(runtime: Bench) -> None:
     policy = breaker(consecutive=1)
     error = Overloaded("x" * 500, details=["a long list"])
-    error.history = (ConnectionLost("before"),)
+    error.history = (Interrupted("before"),)
     calls(runtime, policy, Target(error))
     kept = policy._circuits.of("orders").error
     assert isinstance(kept, Overloaded)
@@ -402,7 +401,7 @@ def test_circuits_can_be_kept_by_a_group_of_methods(runtime: Bench) -> None:
 
 
 def test_recovers_when_the_target_does(runtime: Bench) -> None:
-    policy, target = breaker(), Target(ConnectionLost("gone"))
+    policy, target = breaker(), Target(Interrupted("gone"))
     calls(runtime, policy, target, 3)
     runtime.advance(5)
     calls(runtime, policy, target)
@@ -418,7 +417,7 @@ def test_recovers_when_the_target_does(runtime: Bench) -> None:
 def test_a_probe_that_hangs_is_given_up_and_its_late_failure_ignored(runtime: Bench) -> None:
     policy = breaker(permits=1, successes_required=1)
     policy.half_open("orders")
-    hanging, quick = Target(ConnectionLost("late"), seconds=50.0), Target()
+    hanging, quick = Target(Interrupted("late"), seconds=50.0), Target()
 
     async def then() -> None:
         await runtime.port.sleep(29)
@@ -429,7 +428,7 @@ def test_a_probe_that_hangs_is_given_up_and_its_late_failure_ignored(runtime: Be
         assert policy.state("orders") is CLOSED
 
     found = runtime.together(lambda: compose([policy], hanging)(runtime.make()), then, return_errors=True)
-    assert isinstance(found[0], ConnectionLost)
+    assert isinstance(found[0], Interrupted)
     assert found[1] is None
     assert (policy.state("orders"), policy._circuits.of("orders").late) == (CLOSED, 1)
 
@@ -452,7 +451,7 @@ def test_forced_open_in_either_mode(runtime: Bench) -> None:
 def test_disabled_refuses_nothing(runtime: Bench) -> None:
     policy = breaker()
     policy.disable("orders")
-    assert all(type(error) is ConnectionLost for error in calls(runtime, policy, Target(ConnectionLost("gone")), 50))
+    assert all(type(error) is Interrupted for error in calls(runtime, policy, Target(Interrupted("gone")), 50))
     assert policy.state("orders") is DISABLED
     policy.reset("orders")
     trip(runtime, policy)
@@ -537,9 +536,9 @@ def test_nothing_is_built_that_nobody_wants(runtime: Bench) -> None:
 
 def test_metrics_only_refuses_nothing_and_says_what_it_would_have_refused(runtime: Bench) -> None:
     events, seen = listening(CircuitStateChanged, CallRejected, CircuitWouldReject)
-    policy, target = breaker(mode="metrics_only", permits=1, successes_required=1), Target(ConnectionLost("gone"))
+    policy, target = breaker(mode="metrics_only", permits=1, successes_required=1), Target(Interrupted("gone"))
     found = calls(runtime, policy, target, 5, events=events)
-    assert [type(error) for error in found] == [ConnectionLost] * 5
+    assert [type(error) for error in found] == [Interrupted] * 5
     assert [type(event) for event in seen] == [CircuitStateChanged, CircuitWouldReject, CircuitWouldReject]
     assert (seen[1].reason, seen[1].retry_after) == ("open", 5.0)
     runtime.advance(5)
@@ -556,12 +555,12 @@ def test_metrics_only_refuses_nothing_and_says_what_it_would_have_refused(runtim
 
 def test_a_reload_keeps_the_circuits_and_applies_the_new_settings(runtime: Bench) -> None:
     old = breaker()
-    calls(runtime, old, Target(ConnectionLost("gone")), 2)
+    calls(runtime, old, Target(Interrupted("gone")), 2)
     new = breaker(consecutive=4)
     new.adopt(old)
-    calls(runtime, new, Target(ConnectionLost("gone")))
+    calls(runtime, new, Target(Interrupted("gone")))
     assert new.state("orders") is CLOSED
-    calls(runtime, new, Target(ConnectionLost("gone")))
+    calls(runtime, new, Target(Interrupted("gone")))
     assert new.state("orders") is OPEN
     assert old.state("orders") is OPEN, "calls that are under way in the old chain see the same circuit"
 
@@ -594,7 +593,7 @@ def test_the_child_of_a_fork_begins_anew() -> None:
 
 def test_eight_threads_use_one_breaker_at_once() -> None:
     policy = CircuitBreaker(min_calls=10**9, consecutive=None, window=3600.0)
-    good, bad = Reply(result=1), ConnectionLost("gone")
+    good, bad = Reply(result=1), Interrupted("gone")
 
     async def alternates(call: Call) -> Reply:
         if call.attempt % 4 == 0:
@@ -606,7 +605,7 @@ def test_eight_threads_use_one_breaker_at_once() -> None:
     def run() -> None:
         for turn in range(2_000):
             call = Call(method="orders.create", params={}, runtime=BLOCKING, deadline=1e18, attempt=turn)
-            with contextlib.suppress(ConnectionLost):
+            with contextlib.suppress(Interrupted):
                 drive(step(call))
 
     threads = [threading.Thread(target=run) for _ in range(8)]
@@ -620,14 +619,14 @@ def test_eight_threads_use_one_breaker_at_once() -> None:
 
 @pytest.mark.parametrize("listeners", [(), (pybreaker.CircuitBreakerListener(),)])
 def test_a_target_takes_less_than_8_kib(listeners: tuple[Any, ...]) -> None:
-    policy, error = breaker(consecutive=1, listeners=listeners), ConnectionLost("gone")
+    policy, error = breaker(consecutive=1, listeners=listeners), Interrupted("gone")
 
     async def fails(call: Call) -> Reply:
         raise error
 
     def call_to(target: str) -> None:
         call = Call(method=f"{target}.create", params={}, runtime=BLOCKING, deadline=1e18)
-        with pytest.raises(ConnectionLost):
+        with pytest.raises(Interrupted):
             drive(compose([policy], fails)(call))
 
     call_to("warm-up")

@@ -12,7 +12,7 @@ import pytest
 
 from resilient_rpc.call import Call, Reply
 from resilient_rpc.chain import compose
-from resilient_rpc.errors import CircuitOpen, ConnectionLost, NotConnected, UsageError
+from resilient_rpc.errors import CircuitOpen, Interrupted, NotConnected, UsageError
 from resilient_rpc.policies.breaker import CircuitBreaker
 from resilient_rpc.policies.circuit_state import CLOSED, DISABLED, FORCED_OPEN, HALF_OPEN, OPEN
 from resilient_rpc.policies.pybreaker_state import TargetBreaker
@@ -49,7 +49,7 @@ async def works(call: Call) -> Reply:
 
 
 async def fails(call: Call) -> Reply:
-    raise ConnectionLost("gone")
+    raise Interrupted("gone")
 
 
 async def away(call: Call) -> Reply:
@@ -115,7 +115,7 @@ def test_its_counters_are_those_of_the_circuit(runtime: Bench) -> None:
     policy = CircuitBreaker(consecutive=3, random=lambda: 1.0)
     breaker = policy.pybreaker("orders")
     for _ in range(2):
-        with pytest.raises(ConnectionLost):
+        with pytest.raises(Interrupted):
             runtime.call(compose([policy], fails))
     assert (breaker.fail_counter, breaker.success_counter) == (2, 0)
     policy.half_open("orders")
@@ -153,18 +153,18 @@ def test_listeners_are_told_of_calls_outcomes_and_changes(runtime: Bench) -> Non
     policy = CircuitBreaker(listeners=(log,), consecutive=2, successes_required=1, random=lambda: 1.0)
     runtime.call(compose([policy], works))
     for _ in range(2):
-        with pytest.raises(ConnectionLost):
+        with pytest.raises(Interrupted):
             runtime.call(compose([policy], fails))
     assert log.seen == [
         ("before_call", "orders", "orders.create"),
         ("success", "closed"),
-        *[("before_call", "orders", "orders.create"), ("failure", "ConnectionLost")] * 2,
+        *[("before_call", "orders", "orders.create"), ("failure", "Interrupted")] * 2,
     ]
     log.seen.clear()
     runtime.advance(30)
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(Interrupted):
         runtime.call(compose([policy], fails))
-    assert log.seen[1:] == [("state_change", "closed", "open", "open"), ("failure", "ConnectionLost")]
+    assert log.seen[1:] == [("state_change", "closed", "open", "open"), ("failure", "Interrupted")]
     log.seen.clear()
     with pytest.raises(CircuitOpen):
         runtime.call(compose([policy], works))
@@ -229,7 +229,7 @@ def test_a_listener_that_raises_is_contained_and_named_once(runtime: Bench, capl
     policy = CircuitBreaker(listeners=(Broken(), after))
     with caplog.at_level(logging.ERROR):
         assert runtime.call(compose([policy], works)).result == "done"
-        with pytest.raises(ConnectionLost):
+        with pytest.raises(Interrupted):
             runtime.call(compose([policy], fails))
     assert after.kinds == ["before_call", "success", "before_call", "failure"]
     assert len([record for record in caplog.records if "Broken" in record.getMessage()]) == 1
@@ -244,7 +244,7 @@ def test_a_listener_that_calls_back_does_not_lock_up(runtime: Bench) -> None:
 
     nosy = Nosy()
     policy = CircuitBreaker(consecutive=1, listeners=(nosy,))
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(Interrupted):
         runtime.call(compose([policy], fails))
     assert policy.state("orders") is CLOSED
     assert nosy.kinds.count("state_change") == 2
