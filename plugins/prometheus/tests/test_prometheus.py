@@ -40,6 +40,7 @@ from resilient_rpc.policies import (
 from resilient_rpc_prometheus import dashboard, instrument
 from resilient_rpc_prometheus.bounded import OTHER, Bounded
 from resilient_rpc_prometheus.metrics import PREFIX
+from tests.waiting import until
 
 ABOUT: dict[str, Any] = {"policy": "Some", "method": "orders.price", "target": "orders"}
 
@@ -149,12 +150,13 @@ class TestCalls:
                 instrument(other, registry=registry)
                 futures = [client.submit("orders.block") for client in (one, other)]
                 assert begun.wait(10)
-                assert value(registry, "client_pending", name="client") == 2
+                until(lambda: value(registry, "client_pending", name="client") == 2)
+                until(lambda: value(registry, "server_waiting", name="orders") == 1)
                 assert value(registry, "server_running", name="orders") == 1
                 gate.set()
                 for future in futures:
                     future.result(10)
-                assert value(registry, "client_pending", name="client") == 0
+                until(lambda: value(registry, "client_pending", name="client") == 0)
         finally:
             gate.set()
             made.stop()
