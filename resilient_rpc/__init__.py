@@ -27,6 +27,7 @@ from resilient_rpc.eventlog import log_events
 from resilient_rpc.policy import Handler, Policy, Runtime
 from resilient_rpc.server import Server
 from resilient_rpc.transport.batching import Batching
+from resilient_rpc.transport.queues import Classic, Quorum
 from resilient_rpc.wire.filters import Filter, Message
 from resilient_rpc.wire.limits import Limits
 
@@ -37,6 +38,7 @@ __all__ = [
     "BrokerBlocked",
     "Call",
     "Certainty",
+    "Classic",
     "Client",
     "ConfigurationError",
     "ConnectionLost",
@@ -52,6 +54,7 @@ __all__ = [
     "NotConnected",
     "Policy",
     "ProtocolError",
+    "Quorum",
     "Refused",
     "Rejected",
     "RemoteError",

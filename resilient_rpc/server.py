@@ -27,6 +27,7 @@ from resilient_rpc.settings import check_prefix, check_safety, check_timeout
 from resilient_rpc.transport.base import QueueSpec
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.open import open_transport
+from resilient_rpc.transport.queues import Classic, Quorum
 from resilient_rpc.wire.codec import CODECS
 from resilient_rpc.wire.filters import Filter, check_filters
 from resilient_rpc.wire.limits import Limits
@@ -45,8 +46,9 @@ class Server:
     ``url``: ``amqp://``, ``amqps://`` or ``memory://name``. ``concurrency``: calls that run at once (default 64; plain
     functions each in a thread of ours, coroutines on the server's loop). ``prefetch``: messages taken from the queue
     ahead (default twice that). ``grace``: seconds that a drain waits for what is running. ``batching=None`` sends
-    every reply alone. ``filters``: applied to whole messages, replies from the first to the last, requests in the
-    opposite order. ``policies``: a chain around each handler, the outermost first. Constructing it does no I/O.
+    every reply alone. ``queue``: `Classic` or `Quorum`, with their limits. ``filters``: applied to whole messages,
+    replies from the first to the last, requests in the opposite order. ``policies``: a chain around each handler, the
+    outermost first. Constructing it does no I/O.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Server:
         limits: Limits = Limits(),  # noqa: B008 - frozen
         grace: float = 30.0,
         prefix: str = "rpc.",
+        queue: Classic | Quorum = Classic(),  # noqa: B008 - frozen
         name: str | None = None,
         lane: bool = True,
         reply_prefixes: tuple[str, ...] = ("rpc.reply.",),
@@ -83,7 +86,15 @@ class Server:
             policies=self._plan.policies,
         )
         self._transport = open_transport(url, name=self.name, lane=lane)
-        self._queue = QueueSpec(name=check_prefix(prefix) + service, service=service)
+        if not isinstance(queue, Classic | Quorum):
+            raise ConfigurationError(f"queue={queue!r}: give Classic() or Quorum()")
+        self._queue = QueueSpec(
+            name=check_prefix(prefix) + service,
+            service=service,
+            arguments=queue.arguments(),
+            max_dead=queue.max_dead,
+            delivery_limit=queue.counted_here,
+        )
         self._events = Events()
         self._serving: Serving | None = None
         self._background: _Background | None = None

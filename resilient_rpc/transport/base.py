@@ -45,6 +45,10 @@ class QueueSpec:
     durable: bool = True
     dead_letters: bool = True
     """Declare the dead-letter exchange and this service's `.dead` and `.expired` queues too."""
+    max_dead: int | None = 100_000
+    """How many messages the `.dead` queue keeps, the newest; None: all."""
+    delivery_limit: int | None = None
+    """How often a message may come back before the *server* has it dead-lettered; None: nothing is counted here."""
 
 
 class PublisherEvents(Protocol):

@@ -60,6 +60,11 @@ def expired_queue(service: str) -> str:
     return f"rpc.{service}.expired"
 
 
+def dead_arguments(most: int | None) -> dict[str, Any]:
+    """What a dead queue is declared with: beyond `most` messages the oldest gives way."""
+    return {} if most is None else {"x-max-length": most}
+
+
 def topology(spec: QueueSpec) -> tuple[Step, ...]:
     """The steps in their order: the dead letters' way before the queue that uses it.
 
@@ -82,7 +87,7 @@ def _dead_letters(spec: QueueSpec) -> tuple[Step, ...]:
     return (
         Exchange(DEAD_EXCHANGE, "headers"),
         Queue(expired, arguments=EXPIRED_ARGUMENTS),
-        Queue(dead),
+        Queue(dead, arguments=dead_arguments(spec.max_dead)),
         Binding(expired, DEAD_EXCHANGE, _died(spec.name, "expired")),
         *(Binding(dead, DEAD_EXCHANGE, _died(spec.name, reason)) for reason in REASONS),
     )

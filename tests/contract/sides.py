@@ -12,7 +12,8 @@ from resilient_rpc.transport.amqp import AmqpTransport
 from resilient_rpc.transport.base import Delivery, QueueSpec, Transport
 from resilient_rpc.transport.memory import Bus, MemoryTransport
 from resilient_rpc.transport.properties import decode_headers
-from resilient_rpc.transport.topology import DEAD_LETTER, EXPIRED_ARGUMENTS
+from resilient_rpc.transport.queues import MAX_DEAD
+from resilient_rpc.transport.topology import DEAD_LETTER, EXPIRED_ARGUMENTS, dead_arguments
 from resilient_rpc.transport.urls import AmqpUrl, parse_url
 from tests.contract.recorder import PATIENCE, Worker
 
@@ -45,7 +46,7 @@ class Side(ABC):
 
     async def read(self, queue: str, count: int) -> list[Found]:
         """Wait for as many messages in the dead or expired queue, and take them out."""
-        arguments = {DEAD_LETTER: None, **(EXPIRED_ARGUMENTS if queue == self.expired else {})}
+        arguments = {DEAD_LETTER: None, **(EXPIRED_ARGUMENTS if queue == self.expired else dead_arguments(MAX_DEAD))}
         spec = QueueSpec(name=queue, service=self.service, arguments=arguments, dead_letters=False)
         worker = Worker(acks=False)
         consumer = await self.transport().consumer(worker, spec, prefetch=count, timeout=PATIENCE)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from resilient_rpc import AsyncClient, Batching, Client, Limits, RpcError, Server, errors
+from resilient_rpc import AsyncClient, Batching, Classic, Client, Limits, Quorum, RpcError, Server, errors
 from resilient_rpc.caller import default_policies
 from resilient_rpc.chain import ORDER, Plan
 from resilient_rpc.cli.fail import FAILED, NOBODY_KNOWS, NOT_EXECUTED, USAGE
@@ -115,6 +115,11 @@ def test_every_setting_of_a_server_is_documented_with_its_default() -> None:
 @pytest.mark.parametrize("kind", [Batching, Limits])
 def test_every_field_is_documented_with_its_default(kind: type[Any]) -> None:
     assert _documented(kind.__name__) == _parameters(kind)
+
+
+@pytest.mark.parametrize("kind", [Classic, Quorum])
+def test_every_setting_of_a_queue_is_documented_with_its_default(kind: type[Any]) -> None:
+    assert _documented("Queues") == _parameters(kind)
 
 
 def test_every_policy_is_documented_with_its_settings() -> None:

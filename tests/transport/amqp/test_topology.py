@@ -28,7 +28,7 @@ def test_the_way_of_dead_letters_is_there_before_the_queue() -> None:
     assert topology(SPEC) == (
         Exchange("rpc.dead", "headers"),
         Queue("rpc.orders.expired", arguments={"x-max-length": 10_000, "x-message-ttl": 3_600_000}),
-        Queue("rpc.orders.dead"),
+        Queue("rpc.orders.dead", arguments={"x-max-length": 100_000}),
         *(
             Binding(
                 queue,
@@ -52,6 +52,12 @@ def test_nothing_that_rabbitmq_43_refuses_is_declared() -> None:
             assert step.durable  # neither exclusive nor transient
             for name, value in step.arguments.items():
                 assert type(value) is LEGAL[name]
+
+
+@pytest.mark.parametrize(("most", "arguments"), [(None, {}), (7, {"x-max-length": 7})])
+def test_how_many_dead_letters_are_kept_is_a_setting(most: int | None, arguments: dict[str, int]) -> None:
+    steps = topology(QueueSpec(name="q", service="s", max_dead=most))
+    assert Queue("rpc.s.dead", arguments=arguments) in steps
 
 
 def test_the_names_of_the_dead() -> None:
