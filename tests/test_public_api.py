@@ -16,9 +16,10 @@ from resilient_rpc import testing
 
 NAMES = [
     "ApplicationError", "AsyncClient", "Batching", "BrokerBlocked", "Call", "Certainty", "Classic", "Client",
-    "ConfigurationError", "ConnectionLost", "Context", "DeadlineExceeded", "Filter", "FilterRefused", "Handler", "InvalidParams", "Limits",
-    "Message", "MethodNotFound", "NotConnected", "Policy", "ProtocolError", "Quorum", "Refused", "Rejected",
-    "RemoteError", "Reply", "RpcError", "Runtime", "Safety", "Server", "Unroutable", "current_context", "log_events",
+    "ConfigurationError", "ConnectionLost", "Context", "DeadlineExceeded", "Filter", "FilterRefused", "Handler",
+    "InvalidParams", "Limits", "Message", "MethodNotFound", "NotConnected", "Policy", "ProtocolError", "Quorum",
+    "Refused", "Rejected", "RemoteError", "Reply", "RpcError", "Runtime", "Safety", "Server", "Unroutable",
+    "current_context", "log_events",
 ]  # fmt: skip
 PACKAGE = Path(resilient_rpc.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.py"))
