@@ -1,0 +1,44 @@
+"""Where idempotency records live: the port, its outcomes and errors, and the stores."""
+
+from __future__ import annotations
+
+from resilient_rpc.stores.base import (
+    Began,
+    Busy,
+    Mismatch,
+    New,
+    OnTakeover,
+    Record,
+    RecordKey,
+    Replay,
+    Store,
+    TakenOver,
+    Unknown,
+)
+from resilient_rpc.stores.errors import CorruptRecord, StoreError, StoreRefused, StoreUnavailable
+from resilient_rpc.stores.lock import Held, LockBusy, RedisLock
+from resilient_rpc.stores.memory import MemoryStore
+from resilient_rpc.stores.redis import RedisStore
+
+__all__ = [
+    "Began",
+    "Busy",
+    "CorruptRecord",
+    "Held",
+    "LockBusy",
+    "MemoryStore",
+    "Mismatch",
+    "New",
+    "OnTakeover",
+    "Record",
+    "RecordKey",
+    "RedisLock",
+    "RedisStore",
+    "Replay",
+    "Store",
+    "StoreError",
+    "StoreRefused",
+    "StoreUnavailable",
+    "TakenOver",
+    "Unknown",
+]
