@@ -28,7 +28,7 @@ def fork(lab: Lab) -> None:
     async def scenario() -> str:
         tasks = [asyncio.create_task(policy(lab.call(n), ScriptedPeer(hang()))) for n in range(lab.crowd)]
         await asyncio.sleep(1.0)
-        said = _child(lambda: _call_in_child(lab, policy))
+        said = in_child(lambda: _call_in_child(lab, policy))
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -57,7 +57,7 @@ def _call_in_child(lab: Lab, policy: Policy) -> str:
     return ""
 
 
-def _child(function: Callable[[], str]) -> str:
+def in_child(function: Callable[[], str]) -> str:
     """What `function` says in a forked child."""
     reading, writing = os.pipe()
     with warnings.catch_warnings():

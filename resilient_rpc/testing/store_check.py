@@ -1,0 +1,91 @@
+"""check_store(): whether a store keeps the rules that idempotency stands on."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.stores import Store
+from resilient_rpc.testing.lab import Broken
+from resilient_rpc.testing.store_rules import RULES, Bench, StoreRule
+
+PATIENCE = 30.0
+"""Seconds that a rule may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreReport:
+    """What `check_store` found to hold, and what it was told to leave out."""
+
+    store: str
+    holds: Mapping[str, str]
+    """The rules: what each says, by its name."""
+    left_out: Mapping[str, str]
+    """The reasons, by the names of the rules."""
+
+    def __str__(self) -> str:
+        lines = [f"{self.store} keeps {len(self.holds)} rules:"]
+        lines += [f"  {name}: {says}" for name, says in self.holds.items()]
+        lines += [f"  {name}: left out, for {reason}" for name, reason in self.left_out.items()]
+        return "\n".join(lines)
+
+
+def check_store(
+    make: Callable[[], Store], *, except_for: Mapping[str, str] | None = None, patience: float = PATIENCE
+) -> StoreReport:
+    """Try a store out as servers would; AssertionError names the first rule that it breaks.
+
+    It takes a few seconds of real time. Keys are drawn at random, so that the store may be one that others use. Call it
+    where no event loop runs.
+
+    Args:
+        make: Makes a store each time: its class, or ``lambda: MyStore("...")``.
+        except_for: Rules that the store breaks by its nature, each with the reason, which the report repeats.
+        patience: Seconds after which a rule that has not ended counts as broken.
+    """
+    left_out = dict(except_for or {})
+    _check_names(left_out)
+    name = ""
+    for rule in RULES:
+        if rule.name not in left_out:
+            store = make()
+            name = type(store).__qualname__
+            try:
+                asyncio.run(_check(rule, store, patience))
+            except Broken as broken:
+                raise AssertionError(f"{name} breaks the rule `{rule.name}`: {rule.says}.\n{broken}") from broken
+    return StoreReport(
+        store=name,
+        holds={rule.name: rule.says for rule in RULES if rule.name not in left_out},
+        left_out=left_out,
+    )
+
+
+async def _check(rule: StoreRule, store: Store, patience: float) -> None:
+    try:
+        async with asyncio.timeout(patience):
+            await rule.check(Bench(store=store))
+    except Broken:
+        raise
+    except TimeoutError as error:
+        raise Broken(f"it did not end within {patience:g} s") from error
+    except Exception as error:
+        raise Broken(f"it raised {error!r}") from error
+    finally:
+        close = getattr(store, "close", None)
+        if close is not None:
+            await close()
+
+
+def _check_names(left_out: Mapping[str, str]) -> None:
+    names = [rule.name for rule in RULES]
+    for name, reason in left_out.items():
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ConfigurationError(f"except_for: there is no rule {name!r}; {hint}known: {', '.join(names)}")
+        if not str(reason).strip():
+            raise ConfigurationError(f"except_for[{name!r}]: say why, in a text, not {reason!r}")
