@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import resilient_rpc
-from resilient_rpc import testing
+from resilient_rpc import stores, testing
 
 NAMES = [
     "ApplicationError", "AsyncClient", "Batching", "BrokerBlocked", "Call", "Certainty", "Classic", "Client",
@@ -26,8 +26,13 @@ MODULES = sorted(path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE
 
 
 TESTING = [
-    "Bench", "PolicyReport", "ScriptedPeer", "VirtualClock", "VirtualDeadlock", "answer", "check_policy", "drop",
-    "fail", "hang",
+    "Bench", "PolicyReport", "ScriptedPeer", "StoreReport", "VirtualClock", "VirtualDeadlock", "answer", "check_policy",
+    "check_store", "drop", "fail", "hang",
+]  # fmt: skip
+STORES = [
+    "Began", "Busy", "CorruptRecord", "Held", "LockBusy", "MemoryStore", "Mismatch", "New", "OnTakeover", "Record",
+    "RecordKey", "RedisLock", "RedisStore", "Replay", "Store", "StoreError", "StoreRefused", "StoreUnavailable",
+    "TakenOver", "Unknown",
 ]  # fmt: skip
 
 
@@ -36,6 +41,8 @@ def test_the_public_names_are_these() -> None:
     assert sorted(NAMES) == NAMES
     assert testing.__all__ == TESTING
     assert sorted(TESTING) == TESTING
+    assert stores.__all__ == STORES
+    assert sorted(STORES) == STORES
 
 
 @pytest.mark.parametrize("name", TESTING)

@@ -1,4 +1,4 @@
-"""Who holds a record, for how long, and who no longer does. See `resilient_rpc.stores.base` for what the rules are for."""
+"""Who holds a record, for how long, and who no longer does."""
 
 from __future__ import annotations
 
