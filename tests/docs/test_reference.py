@@ -149,6 +149,8 @@ def test_every_policy_is_documented_with_its_settings() -> None:
 @pytest.mark.parametrize(
     ("page", "kind"),
     [
+        ("deadline", Deadline),
+        ("attempt-timeout", AttemptTimeout),
         ("cache", Cache),
         ("circuit-breaker", CircuitBreaker),
         ("hedge", Hedge),

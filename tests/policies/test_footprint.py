@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import gc
-import time
+import os
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
-import pybreaker
 import pytest
-import tenacity
 
 from resilient_rpc.call import READ_ONLY, Call, Reply
 from resilient_rpc.chain import compose
 from resilient_rpc.policies import (
     AdaptiveLimit,
     Bulkhead,
-    Cache,
     CircuitBreaker,
     Hedge,
     RateLimit,
@@ -29,6 +28,7 @@ from resilient_rpc.runtime import BLOCKING, drive
 
 REPLY = Reply(result=1)
 TARGETS = 500
+ROOT = Path(__file__).resolve().parents[2]
 KEEPING: dict[str, Callable[[], Policy]] = {
     "retry": lambda: Retry(budget=RetryBudget()),
     "circuit breaker": CircuitBreaker,
@@ -66,21 +66,33 @@ def test_the_state_for_a_target_is_under_8_kib(name: str) -> None:
     assert 0 < used / TARGETS < 8192
 
 
+RACE = """
+import time
+import tenacity
+from tests.policies.test_footprint import REPLY, answer, make
+from resilient_rpc.chain import compose
+from resilient_rpc.policies import Cache, CircuitBreaker, Retry, RetryBudget
+from resilient_rpc.runtime import drive
+
+handler = compose([Cache(ttl=60), Retry(budget=RetryBudget()), CircuitBreaker()], answer)
+naive = tenacity.retry(stop=tenacity.stop_after_attempt(3))(lambda: REPLY)
+calls = iter([make("a.b", number) for number in range(40_000)])  # each another key: all of them miss
+
+def lap(work):
+    begin = time.perf_counter()
+    for _ in range(1_000):
+        work()
+    return time.perf_counter() - begin
+
+laps = [(lap(lambda: drive(handler(next(calls)))), lap(naive)) for _ in range(40)]
+print(min(mine for mine, _ in laps) / min(other for _, other in laps))
+"""
+
+
 @pytest.mark.slow
-def test_a_call_through_retry_breaker_and_a_cache_miss_costs_less_than_tenacity_alone() -> None:
-    handler = compose([Cache(ttl=60), Retry(budget=RetryBudget()), CircuitBreaker()], answer)
-    calls = iter([make("a.b", number) for number in range(40_000)])  # each another key: all of them miss
-    guard = pybreaker.CircuitBreaker()
-    naive = tenacity.retry(stop=tenacity.stop_after_attempt(3))(lambda: guard.call(lambda: REPLY))
-    mine = _best(lambda: drive(handler(next(calls))))
-    assert mine < _best(naive)
-
-
-def _best(work: Callable[[], Any], laps: int = 15, count: int = 2_000) -> float:
-    found = []
-    for _ in range(laps):
-        begin = time.perf_counter()
-        for _ in range(count):
-            work()
-        found.append(time.perf_counter() - begin)
-    return min(found)
+def test_t15_a_call_through_retry_breaker_and_a_cache_miss_costs_less_than_tenacity_alone() -> None:
+    quiet = {name: value for name, value in os.environ.items() if not name.startswith("COV")}  # it slows ours alone
+    command = [sys.executable, "-c", RACE]
+    done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1
