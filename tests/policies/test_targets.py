@@ -64,3 +64,8 @@ def test_threads_agree_on_one_state() -> None:
         found = list(pool.map(first, [targets] * 8))
     assert len(targets.snapshot()) <= 30
     assert {state.key for state in found} == {"orders"}
+
+
+def test_whoever_comes_second_with_a_new_key_gets_what_the_first_has_made() -> None:
+    targets = Targets(State)
+    assert targets.of("orders") is targets._add("orders")
