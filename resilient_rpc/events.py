@@ -145,9 +145,22 @@ class LateReply(Event, frozen=True, kw_only=True):
 
 
 class MalformedDropped(Event, frozen=True, kw_only=True):
-    """A message broke the rules of the wire and was dropped."""
+    """A reply broke the rules of the wire and was dropped."""
 
     reason: str
+
+
+class DeadLettered(Event, frozen=True, kw_only=True):
+    """A server could neither handle nor answer a message, or part of it, and sent it to its dead letters."""
+
+    reason: str
+    """``malformed``, ``refused``, ``failed``, ``interrupted``, ``delivery_limit``, or ``expired``."""
+    method: str
+    """Of the first call, as its sender has written it; empty if it has not."""
+    attempts: int
+    """How often it was delivered."""
+    calls: int = 1
+    error: BaseException | None = None
 
 
 class MessageRefused(Event, frozen=True, kw_only=True):

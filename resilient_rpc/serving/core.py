@@ -21,6 +21,8 @@ from resilient_rpc.errors import (
     INTERNAL_ERROR,
     ConfigurationError,
     Draining,
+    Expired,
+    Interrupted,
     ProtocolError,
     RpcError,
     TooLarge,
@@ -29,15 +31,18 @@ from resilient_rpc.policy import Policy
 from resilient_rpc.runtime import running_runtime
 from resilient_rpc.serving.addresses import DEFAULT_PREFIXES, Addresses
 from resilient_rpc.serving.around import Around
+from resilient_rpc.serving.deadletters import DeadLetters, reason_of
 from resilient_rpc.serving.door import Door
 from resilient_rpc.serving.executor import Executor
 from resilient_rpc.serving.intake import NO_ID, BadAddress, Intake
 from resilient_rpc.serving.job import Job, Letter
 from resilient_rpc.serving.outbox import Outbox
+from resilient_rpc.serving.returns import Returns
 from resilient_rpc.transport.backoff import Backoff
 from resilient_rpc.transport.base import Consumer, Delivery, QueueSpec, Transport
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.session_loop import SessionLoop
+from resilient_rpc.wire.codec import JSON
 from resilient_rpc.wire.envelope import ErrorBody, ErrorData, Failure, ReplyMeta, Result
 from resilient_rpc.wire.faults import describe_fault, escaped
 from resilient_rpc.wire.filters import Filter, Filters, check_filters
@@ -110,6 +115,13 @@ class Serving:
         self._executor = Executor(
             loop, options.concurrency, self._done, f"rpc-{queue.service}", worked_off=self._outbox.flush
         )
+        forwards = self._outbox.forwards
+        self._dead = DeadLetters(queue, name, forwards, hub, self._replaced, cuttable=filters is None)
+        self._returns: Returns | None = None
+        if queue.delivery_limit is not None:
+            limit, bury = queue.delivery_limit, self._dead.bury
+            self._returns = Returns(limit, queue.name, forwards, settle=self._replaced, bury=bury)
+        self._expired = 0
         self._scope = running_runtime().scope()
         if options.policies:
             self._executor.police(lambda threaded: Around(options.policies, queue.service, hub, self._scope, threaded))
@@ -177,11 +189,18 @@ class Serving:
             self._hub.emit(
                 events.ReplyRefused(reply_to=str(delivery.properties.get("reply_to"))[:80], reason=str(error))
             )
-            session.ack(delivery.tag)
+            self._drop(session, delivery, error)
             return
-        if delivery.redelivered and self._known(letter):
+        if (delivery.redelivered or letter.returns) and self._known(letter):
+            return
+        if delivery.redelivered and self._returns is not None and "user_id" not in delivery.properties:
+            self._returns.take(letter)
             return
         self._letters[letter.key] = letter
+        if letter.returns:
+            delivery.redelivered = True  # the message; this copy of it is new
+            if self._returns is not None:
+                self._returns.arrived(letter)
         if self._door is not None:
             admitted = self._door.admit(letter, delivery)
             if admitted is None:
@@ -200,12 +219,22 @@ class Serving:
         else:
             running = next((known for known in self._letters.values() if letter.is_copy_of(known)), None)
         if running is not None:
-            running.session, running.tag = letter.session, letter.tag
+            if running.session is letter.session:  # a second copy, not the same one again
+                letter.session.ack(letter.tag)
+            else:
+                running.session, running.tag = letter.session, letter.tag
             return True
         if letter.key in self._recent:
             letter.session.ack(letter.tag)
             return True
         return False
+
+    def _drop(self, session: Consumer, delivery: Delivery, error: BadAddress) -> None:
+        """Nobody can be told, and nothing of it is read."""
+        letter = Letter(session, delivery, reply_to="", correlation_id=None, codec=JSON, ours=False)
+        letter.deaths.append((-1, "refused", error))
+        self._letters[letter] = letter
+        self._dead.bury(letter)
 
     # -- out
 
@@ -213,14 +242,18 @@ class Serving:
         letter = job.letter
         if self._hub.wants(events.CallServed):
             self._hub.emit(_served(self._queue.service, job, error))
+        if error is not None and (job.reply is NO_ID or not letter.reply_to):
+            log.warning("%s failed, and nobody asked for its answer: %s", job.method.name, type(error).__name__)
+            self._expired += isinstance(error, Expired)
+            letter.deaths.append((job.index, reason_of(error), error))
+            self._outbox.skip(letter)
+            return
         if job.timed_out and letter.ours and time.monotonic() >= job.context.deadline:
             self._outbox.skip(letter)  # its caller has ended the call by itself: an answer would only race with that
             return
         if error is not None and isinstance(error, Exception):
             error = escaped(error)
         if job.reply is NO_ID or not letter.reply_to:
-            if error is not None:
-                log.warning("%s failed, and nobody asked for its answer: %r", job.method.name, error)
             self._outbox.skip(letter)
             return
         executor = self._executor
@@ -262,27 +295,47 @@ class Serving:
             bare = ErrorData(executed=body.data.executed if body.data is not None else None)
             return encode(Failure(ErrorBody(INTERNAL_ERROR, body.message, bare), reply, meta))
 
-    def _refuse(self, letter: Letter, reply: Any, error: RpcError) -> None:
+    def _refuse(self, letter: Letter, reply: Any, error: RpcError, at: int | None = None) -> None:
         """Answer a call that is not run."""
         if self._hub.wants(events.RequestRefused):
             self._hub.emit(events.RequestRefused(error=error))
-        if reply is NO_ID or not letter.reply_to:
-            self._hub.emit(events.MalformedDropped(reason=str(error)))
+        self._expired += isinstance(error, Expired)
+        unanswered = reply is NO_ID or not letter.reply_to
+        if unanswered or isinstance(error, Interrupted):  # what may have been begun is for somebody to look at
+            letter.deaths.append((letter.at if at is None else at, reason_of(error), error))
+        if unanswered:
             self._outbox.skip(letter)
             return
         meta: Any = ReplyMeta(0, self._executor.room, server=self._name) if letter.ours else UNSET
         self._outbox.answer(letter, self._encode_failure(letter, reply, error, meta))
 
     def _answered(self, letter: Letter) -> None:
-        """All of a message is done with: ack."""
+        """All of a message is done with: ack, once what is dead of it is with the broker."""
+        if letter.deaths:
+            self._dead.bury(letter)
+            return
         key = letter.key
-        self._letters.pop(key, None)
         if key is not letter:
             self._recent[key] = None
             if len(self._recent) > REMEMBERED:
                 self._recent.popitem(last=False)
-        letter.session.ack(letter.tag)
-        if self._draining and not self._letters:
+        self._replaced(letter, ok=True)
+
+    def _replaced(self, letter: Letter, ok: bool) -> None:
+        """Nothing is left to do for a message, or another one stands for it; not ok: that could not be sent."""
+        key = letter.key
+        if self._letters.get(key) is letter:
+            del self._letters[key]
+        if ok:
+            letter.session.ack(letter.tag)
+        else:
+            letter.session.nack(letter.tag, requeue=False)  # the broker's own way to the dead letters
+        if self._returns is not None and letter.returns:
+            self._returns.ended(letter)
+        self._check_idle()
+
+    def _check_idle(self) -> None:
+        if self._draining and not self._letters and (self._returns is None or not self._returns.pending):
             self._idle.set()
 
     # -- the end
@@ -295,10 +348,10 @@ class Serving:
             with contextlib.suppress(TimeoutError, OSError, RpcError):  # it has just ended, or nobody answers there
                 await asyncio.wait_for(session.cancel(), self._options.grace)
         self._give_back(self._executor.take_unstarted())
-        if self._letters:
+        if not self._idle.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), max(until - time.monotonic(), 0.0))
-        clean = not self._letters
+        clean = self._idle.is_set()
         if not clean:
             await self._executor.cancel_running(LAST_WORDS)
             await self._outbox.drain(LAST_WORDS)
@@ -315,17 +368,22 @@ class Serving:
             if untouched and all(job.context.safety.repeatable for job in jobs):
                 self._letters.pop(letter.key, None)
                 letter.session.nack(letter.tag, requeue=True)
+            elif untouched and all(job.reply is NO_ID or not letter.reply_to for job in jobs):
+                self._dead.return_to_sender(letter)
             else:
                 for job in jobs:
-                    self._refuse(letter, job.reply, _draining())
-        if not self._letters:
-            self._idle.set()
+                    self._refuse(letter, job.reply, _draining(), job.index)
+        for letter in self._returns.give_up() if self._returns is not None else ():
+            letter.session.nack(letter.tag, requeue=True)
+        self._check_idle()
 
     async def close(self) -> None:
         """End both sessions; what is unacked is redelivered."""
         await self._consuming.close()
         await self._outbox.close()
         self._executor.close()
+        if self._returns is not None:
+            self._returns.close()
         await self._scope.aclose()
 
     def health(self) -> dict[str, Any]:
@@ -337,6 +395,8 @@ class Serving:
             "slots": self._executor.slots,
             "unacked": len(self._letters),
             "unconfirmed_replies": self._outbox.pending,
+            "expired": self._expired,
+            "dead_lettered": self._dead.count,
         }
 
 

@@ -66,7 +66,7 @@ class Intake:
             raise BadAddress(f"correlation id {correlation!r:.80} is not a text")
         headers = properties.get("headers", b"")
         ours = b"rpc-version" in headers
-        letter = Letter(session, delivery.tag, reply_to=address, correlation_id=correlation, codec=JSON, ours=ours)
+        letter = Letter(session, delivery, reply_to=address, correlation_id=correlation, codec=JSON, ours=ours)
         if not ours:
             letter.print = hash(delivery.body)
         return letter
@@ -78,11 +78,11 @@ class Intake:
         except ProtocolError as error:
             self._answer(letter, None, error)
             return []
-        letter.left = len(items)
+        letter.left = letter.calls = len(items)
         arrived, wall = time.monotonic(), time.time()
         jobs: list[Job] = []
         latest, sent, age = 0.0, None, 0.0
-        for item in items:
+        for letter.at, item in enumerate(items):
             if type(item) is Incoming:
                 meta = item.meta
                 try:

@@ -8,9 +8,14 @@ from typing import Any
 
 from resilient_rpc.context import Context
 from resilient_rpc.contract import Method
-from resilient_rpc.transport.base import Consumer
+from resilient_rpc.transport.base import Consumer, Delivery
+from resilient_rpc.transport.deadletters import DELIVERIES, Reason, broker_count, deliveries_of
 from resilient_rpc.transport.deadlines import NOWHERE
 from resilient_rpc.wire.codec import Codec
+
+DELIVERIES_HEADER = DELIVERIES.encode()
+Death = tuple[int, Reason, BaseException | None]
+"""Which call of a message (-1: all of it), why, and by what."""
 
 
 class Letter:
@@ -18,25 +23,46 @@ class Letter:
 
     __slots__ = (
         "address",
+        "at",
         "batch",
+        "calls",
         "codec",
         "correlation_id",
         "deadline",
+        "deaths",
+        "delivery",
         "left",
         "ours",
         "principal",
         "print",
         "replies",
         "reply_to",
+        "returns",
         "session",
         "started",
         "tag",
     )
 
     def __init__(
-        self, session: Consumer, tag: int, *, reply_to: str, correlation_id: str | None, codec: Codec, ours: bool
+        self,
+        session: Consumer,
+        delivery: Delivery,
+        *,
+        reply_to: str,
+        correlation_id: str | None,
+        codec: Codec,
+        ours: bool,
     ) -> None:
-        self.session, self.tag = session, tag
+        self.session, self.tag = session, delivery.tag
+        self.delivery = delivery
+        """As it arrived, for a dead letter."""
+        self.returns = deliveries_of(delivery) if DELIVERIES_HEADER in delivery.properties.get("headers", b"") else 0
+        """How often it came back before, where that is counted in a header."""
+        self.deaths: list[Death] = []
+        """Its calls that are neither run nor answered."""
+        self.at = -1
+        """The call that is being read; -1: none, what is wrong is wrong with the whole message."""
+        self.calls = 1
         self.reply_to, self.correlation_id, self.codec, self.ours = reply_to, correlation_id, codec, ours
         # Replies of one link to one address may share a message; its token stands before the dot.
         self.address = reply_to, (correlation_id or "").partition(".")[0]
@@ -52,6 +78,12 @@ class Letter:
         """After this nobody waits for any answer."""
         self.replies: list[bytes] = []
         """What a plain speaker gets in one message, when all is done."""
+
+    @property
+    def attempts(self) -> int:
+        """How often it was delivered, as far as anybody knows."""
+        delivery = self.delivery
+        return max(self.returns, broker_count(delivery), delivery.redelivered) + 1
 
     @property
     def key(self) -> object:
@@ -81,6 +113,7 @@ class Job:
         "course",
         "deadline",
         "finished",
+        "index",
         "kwargs",
         "letter",
         "method",
@@ -104,6 +137,8 @@ class Job:
     ) -> None:
         self.letter, self.number, self.method, self.args, self.kwargs = letter, number, method, args, kwargs
         self.context, self.reply = context, reply
+        self.index = letter.at
+        """Where it stands in its message."""
         self.deadline = context.deadline
         self.bucket = NOWHERE
         self.started = 0.0

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from resilient_rpc.coalescer import Coalescer
 from resilient_rpc.errors import ConfigurationError, ProtocolError
+from resilient_rpc.serving.forwards import Forwards
 from resilient_rpc.serving.job import Letter
 from resilient_rpc.transport import filtering
 from resilient_rpc.transport.backoff import Backoff
@@ -61,6 +62,7 @@ class Outbox:
         self._transport, self._done, self._filters = transport, done, filters
         self._batching = batching
         self._coalescer: Coalescer[Answered] = Coalescer(loop, self.flush)
+        self.forwards = Forwards(self._coalescer.wake)
         self._unsent: deque[Parcel] = deque()
         self._unconfirmed: dict[int, Parcel] = {}
         self._templates: dict[tuple[str, str, bool], Template] = {}
@@ -102,7 +104,7 @@ class Outbox:
     @property
     def pending(self) -> int:
         """Replies that are not confirmed."""
-        return len(self._unsent) + len(self._unconfirmed) + len(self._coalescer.inbox)
+        return len(self._unsent) + len(self._unconfirmed) + len(self._coalescer.inbox) + self.forwards.pending
 
     async def drain(self, timeout: float) -> bool:
         """Wait until all replies are confirmed; False if they are not after `timeout` seconds."""
@@ -177,6 +179,7 @@ class Outbox:
             except OSError:  # the session has just ended: `lost` follows
                 unsent.appendleft(parcel)
                 return
+        self.forwards.send(session)
         session.flush()
 
     def _publish(self, session: Publisher, parcel: Parcel) -> None:
@@ -204,6 +207,8 @@ class Outbox:
     def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:
         """The broker has the reply: the request may be acked."""
         unconfirmed = self._unconfirmed
+        if self.forwards.pending:
+            self.forwards.confirmed(tag, multiple, ok)
         if not multiple:
             parcel = unconfirmed.pop(tag, None)
             if parcel is not None:
@@ -227,8 +232,9 @@ class Outbox:
             if not letter.left:
                 self._done(letter)
 
-    def returned(self, correlation_id: str, code: int, text: str) -> None:
-        """Never: replies are not mandatory (on direct reply-to a return would come beside the delivery)."""
+    def returned(self, correlation_id: str, code: int, text: str) -> None:  # noqa: ARG002
+        """A forward. Replies are not mandatory: on direct reply-to a return comes beside the delivery."""
+        self.forwards.returned(correlation_id)
 
     def delivered(self, delivery: Delivery) -> None:
         """Never: this session consumes nothing."""
@@ -246,6 +252,7 @@ class Outbox:
         """What was not confirmed is sent again on the next session, to whoever still waits."""
         self._sessions.lost(error)
         self._blocked = False
+        self.forwards.lost()
         again = list(self._unconfirmed.values())
         self._unconfirmed.clear()
         now = time.monotonic()

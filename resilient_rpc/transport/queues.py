@@ -18,7 +18,7 @@ class _Settings:
     """What both kinds share."""
 
     delivery_limit: int | None = DELIVERY_LIMIT
-    """How often a message may come back unfinished (its server died, the connection broke); then it is a dead letter."""
+    """How often a message may come back unfinished (its server died, its connection broke): then it is dead."""
     max_length: int | None = None
     """Messages that may wait; beyond it the oldest is a dead letter. None: no limit."""
     ttl: float | None = None

@@ -146,8 +146,9 @@ class Bench:
         await worker.received(1)
         await other.close()
 
-    def dropped(self) -> list[str]:
-        return [event.reason for event in self.events if isinstance(event, events.MalformedDropped)]
+    def dead(self) -> list[str]:
+        """Why messages became dead letters."""
+        return [event.reason for event in self.events if isinstance(event, events.DeadLettered)]
 
 
 def call(method: str, params: Any = None, id_: Any = 1, **meta: Any) -> dict[str, Any]:

@@ -61,13 +61,13 @@ def test_what_no_filter_should_have_to_look_at_is_refused_before(
     run(scenario)
 
 
-def test_a_message_that_is_refused_and_has_no_address_is_dropped() -> None:
+def test_a_message_that_is_refused_and_has_no_address_is_a_dead_letter() -> None:
     async def scenario(made: Bench) -> None:
         await made.serve(filters=(Refuses(),))
         made.send(call("note", [1]), OURS, reply_to=None)
         await made.settled()
         assert made.ran == []
-        assert made.dropped() == ["Refuses: ValueError"]
+        assert made.dead() == ["refused"]
         assert MessageRefused(filter="Refuses", reason="Refuses: ValueError") in made.events
         assert [type(event.error).__name__ for event in made.events if isinstance(event, RequestRefused)] == ["Refused"]
 

@@ -21,6 +21,7 @@ from resilient_rpc.contract import Binder, Method
 from resilient_rpc.errors import Expired, Interrupted
 from resilient_rpc.serving.executor import Executor
 from resilient_rpc.serving.job import Job, Letter
+from resilient_rpc.transport.base import Delivery
 from resilient_rpc.wire.codec import JSON
 from tests.waiting import PATIENCE, turns
 
@@ -63,7 +64,9 @@ class Bench:
             is_async=asyncio.iscoroutinefunction(function),
         )
         context = Context(method.name, time.monotonic() + within, Safety.UNSAFE, key)
-        letter = Letter(cast("Any", None), 1, reply_to="r", correlation_id="c", codec=JSON, ours=True)
+        letter = Letter(
+            cast("Any", None), Delivery(1, False, {}, b""), reply_to="r", correlation_id="c", codec=JSON, ours=True
+        )
         return Job(letter, next(self._numbers), method, args, {}, context, 1)
 
     def add(self, function: Callable[..., Any], *args: Any, **how: Any) -> Job:

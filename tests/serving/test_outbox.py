@@ -14,6 +14,7 @@ from resilient_rpc.serving import outbox
 from resilient_rpc.serving.job import Letter
 from resilient_rpc.serving.outbox import TRIES, Outbox
 from resilient_rpc.transport.backoff import Backoff
+from resilient_rpc.transport.base import Delivery
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.wire.codec import JSON, MSGPACK
 from tests.transport.fakes import FakePublisher, FakeTransport
@@ -39,7 +40,12 @@ class Bench:
         self, number: int = 1, *, ours: bool = True, left: int = 1, batch: bool = False, within: float = 60.0
     ) -> Letter:
         made = Letter(
-            cast("Any", None), number, reply_to="rpc.reply.x", correlation_id=f"t.{number}", codec=JSON, ours=ours
+            cast("Any", None),
+            Delivery(number, False, {}, b""),
+            reply_to="rpc.reply.x",
+            correlation_id=f"t.{number}",
+            codec=JSON,
+            ours=ours,
         )
         made.left, made.batch, made.deadline = left, batch, time.monotonic() + within
         return made

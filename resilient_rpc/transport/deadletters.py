@@ -1,0 +1,90 @@
+"""How a message is labelled that nobody could handle, and one whose deliveries are counted. Pure."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any, Literal
+
+from resilient_rpc.errors import ConfigurationError, MalformedMessage, TooLarge
+from resilient_rpc.transport.base import Delivery
+from resilient_rpc.transport.properties import decode_headers, encode_headers, encode_properties
+
+Reason = Literal["malformed", "refused", "failed", "interrupted", "delivery_limit", "expired", "rejected", "maxlen"]
+"""Why it is dead. The last four are the broker's words too; `expired` ones lie in a queue of their own."""
+PREFIX = "rpc-dead-"
+REASON, EXCEPTION, STACK, QUEUE = PREFIX + "reason", PREFIX + "exception", PREFIX + "stack", PREFIX + "queue"
+ATTEMPTS, TIME, SERVER, PARTIAL = PREFIX + "attempts", PREFIX + "time", PREFIX + "server", PREFIX + "partial"
+DELIVERIES = "x-rpc-deliveries"
+"""How often the message came back before this copy of it was made. No `rpc-` header: signatures cover those."""
+BROKERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
+"""What the broker notes of a message's way; a copy begins a new one."""
+MAX_FRAMES, MAX_STACK, MAX_TYPE = 20, 4_096, 200
+MAX_DELIVERIES = 2**31
+
+
+def label(reason: Reason, error: BaseException | None, *, queue: str, attempts: int, server: str) -> dict[str, Any]:
+    """The headers of a dead letter.
+
+    Of the error only its type and where it was raised: its text may hold what the caller sent.
+    """
+    headers: dict[str, Any] = {
+        REASON: reason,
+        QUEUE: queue,
+        ATTEMPTS: attempts,
+        TIME: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        SERVER: server[:MAX_TYPE],
+    }
+    if error is not None:
+        kind = type(error)
+        headers[EXCEPTION] = f"{kind.__module__}.{kind.__qualname__}"[:MAX_TYPE]
+        if stack := stack_of(error):
+            headers[STACK] = stack
+    return headers
+
+
+def stack_of(error: BaseException) -> str:
+    """Where it was raised, the innermost frame last: file, line and function, no source and no values."""
+    frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
+    lines = [f"{'/'.join(PurePath(frame.filename).parts[-2:])}:{frame.lineno} {frame.name}" for frame in frames]
+    return "\n".join(lines)[-MAX_STACK:]
+
+
+def deliveries_of(delivery: Delivery) -> int:
+    """How often this message came back before, as its copies say; 0 for what no server of ours has written."""
+    encoded = delivery.properties.get("headers", b"")
+    if DELIVERIES.encode() not in encoded:
+        return 0
+    try:
+        found = decode_headers(encoded).get(DELIVERIES)
+    except MalformedMessage:
+        return 0
+    return found if type(found) is int and 0 <= found < MAX_DELIVERIES else 0
+
+
+def broker_count(delivery: Delivery) -> int:
+    """How often it came back, as a quorum queue says."""
+    try:
+        found = decode_headers(delivery.properties.get("headers", b"")).get("x-delivery-count")
+    except MalformedMessage:
+        return 0
+    return found if type(found) is int and found >= 0 else 0
+
+
+def copied(delivery: Delivery, headers: Mapping[str, Any], *, drop: tuple[str, ...] = (), **changes: Any) -> bytes:
+    """The properties of a message once more, with more `headers` and other `changes`; None leaves one out.
+
+    Headers whose names begin with one of `drop`, and the broker's own, are left out. Headers that cannot be written
+    again (they were broken when they came) are left out as a whole.
+    """
+    kept = {name: value for name, value in delivery.properties.items() if name != "headers"}
+    kept |= changes
+    try:
+        found = decode_headers(delivery.properties.get("headers", b""))
+        own = {name: value for name, value in found.items() if not name.startswith((*BROKERS, *drop))}
+        encoded = encode_headers({**own, **headers})
+    except (MalformedMessage, ConfigurationError, TooLarge):
+        encoded = encode_headers(headers)
+    return encode_properties(**{name: value for name, value in kept.items() if value is not None}, headers=encoded)
