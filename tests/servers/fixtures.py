@@ -11,9 +11,10 @@ import pytest
 from tests.servers import choose
 from tests.servers.handle import Broker, Server
 from tests.servers.proxy import Proxy
+from tests.servers.redis_groups import RedisCluster, Sentinels
 
 BROKER_FIXTURES = {"broker", "amqp_url", "private_broker", "module_broker"}
-FAULT_FIXTURES = {"private_broker", "module_broker", "private_redis", "proxy"}
+FAULT_FIXTURES = {"private_broker", "module_broker", "private_redis", "proxy", "redis_cluster", "sentinels"}
 
 
 def pytest_report_header() -> list[str]:
@@ -82,6 +83,20 @@ def private_redis() -> Iterator[Server]:
     """A Redis of this test alone."""
     with choose.redis_server(private=True) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """A Redis Cluster of three masters, for this test module: leave it running, with every slot where it was."""
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def sentinels() -> Iterator[Sentinels]:
+    """A Redis with a replica and three sentinels, of this test alone."""
+    with Sentinels() as group:
+        yield group
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.servers.guard import GUARD
@@ -28,12 +29,13 @@ def find() -> Path | None:
 class LocalRedis(Server):
     """One Redis, which writes to disk before it answers, so that `kill` loses nothing.
 
-    A test that wants loss says `CONFIG SET appendonly no`.
+    A test that wants loss says `CONFIG SET appendonly no`. `options` are added to its own.
     """
 
-    def __init__(self, binary: Path) -> None:
+    def __init__(self, binary: Path, options: Mapping[str, str] | None = None) -> None:
         self.origin = str(binary)
         self._binary = binary
+        self._more = dict(options or {})
         self._home = Path(tempfile.mkdtemp(prefix="rpc-test-redis-"))
         GUARD.remove(str(self._home))
         self._process: Process | None = None
@@ -72,6 +74,7 @@ class LocalRedis(Server):
             "appendonly": "yes",
             "appendfsync": "always",
             "enable-debug-command": "yes",
+            **self._more,
         }
         command = [str(self._binary), *(word for name, value in options.items() for word in (f"--{name}", value))]
         process = self._process = Process(command, port=self.port, env=os.environ, log=self._home / "console.log")
