@@ -23,8 +23,10 @@ class Context:
         "attempt",
         "cancelled",
         "deadline",
+        "fencing_token",
         "hints",
         "key",
+        "lost_ownership",
         "method",
         "principal",
         "redelivered",
@@ -58,6 +60,13 @@ class Context:
         """Who sent the call, as far as a filter (a signature, say) has proof of it; None: nobody knows."""
         self.cancelled = False
         """True once nobody waits for the answer any more: the deadline passed, or the server is stopping."""
+        self.fencing_token: int | None = None
+        """Of a call with an idempotency key: a number that grows with each execution of it, by whatever server.
+
+        Give it to what you write to, and have a smaller one refused: an execution that was thought dead may go on.
+        """
+        self.lost_ownership = False
+        """True while another server may be executing the call: this one could not renew its lease."""
         self.hints: CacheHints | None = None
         """What `cache` has said so far."""
 

@@ -48,7 +48,8 @@ class Server:
     ahead (default twice that). ``grace``: seconds that a drain waits for what is running. ``batching=None`` sends
     every reply alone. ``queue``: `Classic` or `Quorum`, with their limits. ``filters``: applied to whole messages,
     replies from the first to the last, requests in the opposite order. ``policies``: a chain around each handler, the
-    outermost first. Constructing it does no I/O.
+    outermost first. ``tenant``: whose idempotency keys these are, where no filter has proof of the sender. Constructing
+    it does no I/O.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Server:
         reply_prefixes: tuple[str, ...] = ("rpc.reply.",),
         filters: Sequence[Filter] = (),
         policies: Sequence[Policy] = (),
+        tenant: str = "default",
     ) -> None:
         self.service = service
         if name is not None and not isinstance(name, str):
@@ -84,6 +86,7 @@ class Server:
             reply_prefixes=reply_prefixes,
             filters=check_filters(filters),
             policies=self._plan.policies,
+            tenant=tenant,
         )
         self._transport = open_transport(url, name=self.name, lane=lane)
         if not isinstance(queue, Classic | Quorum):

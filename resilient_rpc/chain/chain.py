@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from resilient_rpc.chain.binding import bind
 from resilient_rpc.chain.faults import Blame
 from resilient_rpc.chain.guard import Guard, is_trusted
-from resilient_rpc.chain.order import check_order, name_of
+from resilient_rpc.chain.order import check_order, name_of, role_of
 from resilient_rpc.chain.overrides import Override, plain, resolve
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ class Plan:
         if method is None:
             return [_describe(policy) for policy in self.policies]
         return [_describe(policy) for policy in _find(self._changed, method, self._base)]
+
+    def find(self, method: str, role: str) -> Policy | None:
+        """The outermost policy of this role in the chain of a method; None: there is none."""
+        chain = _find(self._changed, method, self._base)
+        return next((policy for policy in chain if role_of(policy) == role), None)
 
     def __str__(self) -> str:
         return " → ".join(self.describe()) or "no policies"

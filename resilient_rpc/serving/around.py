@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from resilient_rpc.call import Call, Reply
 from resilient_rpc.chain import Chain, compose
 from resilient_rpc.chain.faults import returned
+from resilient_rpc.context import Context
 from resilient_rpc.errors import (
     EXECUTED,
     INTERNAL_ERROR,
@@ -32,18 +33,34 @@ from resilient_rpc.events import Events
 from resilient_rpc.policy import Handler, Policy
 from resilient_rpc.runtime import AsyncioRuntime
 from resilient_rpc.serving.job import Job
+from resilient_rpc.wire.codec import Codec
 from resilient_rpc.wire.faults import text_of
 
 log = logging.getLogger(__name__)
+TENANT = "default"
+PROVEN = "principal:"
+"""Before the name of a sender that a filter has proof of, so that it is never the name of a tenant."""
 
 
 class Course:
     """How far a call has come in the chain."""
 
-    __slots__ = ("began", "ended", "job", "params", "raised", "replayed", "threads")
+    __slots__ = (
+        "_slots",
+        "began",
+        "ended",
+        "job",
+        "outside",
+        "params",
+        "raised",
+        "recorded",
+        "replayed",
+        "tenant",
+        "threads",
+    )
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, job: Job, slots: Slots, tenant: str) -> None:
+        self.job, self._slots, self.tenant = job, slots, tenant
         self.params = job.method.binder.named((job.args, job.kwargs))
         self.raised: BaseException | None = None
         """What the handler itself has raised."""
@@ -52,6 +69,36 @@ class Course:
         self.replayed = False
         self.threads: set[asyncio.Future[Any]] = set()
         """Handlers that have not ended yet, in threads: these cannot be stopped."""
+        self.outside = False
+        """It waits without a slot, and nothing of it runs."""
+        self.recorded: float | None = None
+        """Its outcome will be recorded: seconds after which a caller who does not get it may ask again."""
+
+    @property
+    def context(self) -> Context:
+        """What the handler is given."""
+        return self.job.context
+
+    @property
+    def codec(self) -> Codec:
+        """What the reply is written in."""
+        return self.job.letter.codec
+
+    def hold(self, retry_after: float) -> None:
+        """From here on the outcome is recorded: who does not get it in time is told that it is in progress."""
+        self.recorded = retry_after
+
+    def step_out(self) -> None:
+        """Give the slot to another call, and wait without one."""
+        if not self.outside:
+            self.outside = True
+            self._slots.step_out()
+
+    async def step_in(self) -> None:
+        """Wait for a slot again; nothing where there is one."""
+        if self.outside:
+            await self._slots.step_in()
+            self.outside = False
 
     @property
     def certainty(self) -> Certainty:
@@ -70,11 +117,20 @@ class ServedCall(Call, frozen=True, kw_only=True, eq=False):
     course: Course
 
 
-class Threaded(Protocol):
-    """Has the handler of a call run in a thread; the future never fails: it holds the result, or what was raised."""
+class Slots(Protocol):
+    """Where calls run."""
 
-    def __call__(self, job: Job, /) -> asyncio.Future[tuple[Any, Exception | None]]:
-        """RuntimeError if there is no thread."""
+    def in_thread(self, job: Job, /) -> asyncio.Future[tuple[Any, Exception | None]]:
+        """Have the handler run in a thread; RuntimeError if there is none.
+
+        The future never fails: it holds the result, or what was raised.
+        """
+
+    def step_out(self) -> None:
+        """Give the slot of a call to another one."""
+
+    async def step_in(self) -> None:
+        """Wait for a slot again."""
 
 
 class _Chain(Chain):
@@ -88,14 +144,23 @@ class Around:
     """Runs handlers inside the chain."""
 
     def __init__(
-        self, policies: Sequence[Policy], service: str, hub: Events, runtime: AsyncioRuntime, threaded: Threaded
+        self,
+        policies: Sequence[Policy],
+        service: str,
+        hub: Events,
+        runtime: AsyncioRuntime,
+        slots: Slots,
+        tenant: str = TENANT,
     ) -> None:
-        self._service, self._hub, self._runtime, self._threaded = service, hub, runtime, threaded
+        self._service, self._hub, self._runtime, self._slots = service, hub, runtime, slots
+        self._tenant = tenant
         self._chain = _Chain(policies, self._carry)
 
     async def run(self, job: Job) -> Any:
         """The result of a call. What a policy raises comes out as the error that its caller is to get."""
-        context, course = job.context, Course(job)
+        context = job.context
+        principal = context.principal
+        course = Course(job, self._slots, self._tenant if principal is None else PROVEN + principal)
         job.course = course
         call = ServedCall(
             method=f"{self._service}.{context.method}",
@@ -143,7 +208,7 @@ class Around:
 
     async def _in_thread(self, call: Call, course: Course, narrowed: float | None) -> Reply:
         try:
-            future = self._threaded(course.job)
+            future = self._slots.in_thread(course.job)
         except RuntimeError as error:  # the system has no more threads for us
             course.began -= 1
             raise Overloaded(f"{course.job.method.name}: no thread to run it in: {error}") from error
@@ -154,7 +219,7 @@ class Around:
             course.ended += 1
 
         future.add_done_callback(ended)
-        await asyncio.wait((future,), timeout=narrowed)
+        await asyncio.wait((future,), timeout=narrowed if call.key is None else None)
         if not future.done():
             raise _too_late(call)
         result, raised = future.result()

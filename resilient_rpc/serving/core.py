@@ -30,7 +30,7 @@ from resilient_rpc.errors import (
 from resilient_rpc.policy import Policy
 from resilient_rpc.runtime import running_runtime
 from resilient_rpc.serving.addresses import DEFAULT_PREFIXES, Addresses
-from resilient_rpc.serving.around import Around
+from resilient_rpc.serving.around import TENANT, Around
 from resilient_rpc.serving.deadletters import DeadLetters, reason_of
 from resilient_rpc.serving.door import Door
 from resilient_rpc.serving.executor import Executor
@@ -51,6 +51,7 @@ from resilient_rpc.wire.limits import Limits
 log = logging.getLogger(__name__)
 LAST_WORDS = 1.0
 """Seconds that a drain waits for what it has cancelled, and then for the replies of that."""
+MAX_TENANT = 255
 REMEMBERED = 10_000
 """Answered messages whose ids are kept, for copies that come again because their ack was lost."""
 
@@ -70,6 +71,8 @@ class ServingOptions:
     reply_prefixes: tuple[str, ...] = DEFAULT_PREFIXES
     filters: tuple[Filter, ...] = ()
     policies: tuple[Policy, ...] = ()
+    tenant: str = TENANT
+    """Whose idempotency keys these are, where no filter has proof of the sender."""
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "prefetch"):
@@ -81,6 +84,9 @@ class ServingOptions:
         if not isinstance(self.limits, Limits):
             raise ConfigurationError(f"limits={self.limits!r}: give Limits")
         check_filters(self.filters)
+        tenant: Any = self.tenant
+        if not isinstance(tenant, str) or not 0 < len(tenant) <= MAX_TENANT or ":" in tenant:
+            raise ConfigurationError(f"tenant={tenant!r:.300}: give a text of 1 to {MAX_TENANT} characters, no colon")
         # A text would be taken for its letters, and an empty prefix would accept the queue of any service.
         prefixes: Any = self.reply_prefixes
         if not isinstance(prefixes, tuple | list) or not all(isinstance(each, str) and each for each in prefixes):
@@ -101,7 +107,9 @@ class Serving:
     ) -> None:
         loop = self._loop = asyncio.get_running_loop()
         self._transport, self._queue, self._options, self._hub, self._name = transport, queue, options, hub, name
-        self._intake = Intake(methods, options.limits, Addresses(options.reply_prefixes), self._refuse)
+        self._intake = Intake(
+            methods, options.limits, Addresses(options.reply_prefixes), self._refuse, options.policies
+        )
         filters = Filters(options.filters) if options.filters else None
         self._door = Door(filters, options.limits, queue.name, hub, self._refuse) if filters is not None else None
         self._outbox = Outbox(
@@ -124,7 +132,9 @@ class Serving:
         self._expired = 0
         self._scope = running_runtime().scope()
         if options.policies:
-            self._executor.police(lambda threaded: Around(options.policies, queue.service, hub, self._scope, threaded))
+            self._executor.police(
+                lambda slots: Around(options.policies, queue.service, hub, self._scope, slots, options.tenant)
+            )
         self._consuming: SessionLoop[Consumer] = SessionLoop(
             self._open, opened=self._opened, failed=self._failed, urgent=lambda: True, backoff=options.backoff
         )

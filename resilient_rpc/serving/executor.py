@@ -14,8 +14,8 @@ from typing import Any
 
 from resilient_rpc.coalescer import Coalescer
 from resilient_rpc.context import enter_context
-from resilient_rpc.errors import Expired, Interrupted, Overloaded
-from resilient_rpc.serving.around import Around, Threaded
+from resilient_rpc.errors import Expired, InProgress, Interrupted, Overloaded
+from resilient_rpc.serving.around import Around, Slots
 from resilient_rpc.serving.job import Job
 from resilient_rpc.serving.threads import Threads
 from resilient_rpc.transport.deadlines import Deadlines
@@ -92,6 +92,8 @@ class Executor:
         """`done` takes what becomes of each call; `worked_off` is told when none is left that could run now."""
         self._loop, self._slots, self._done, self._worked_off = loop, slots, done, worked_off
         self._waiting: deque[Job] = deque()
+        self._returning: deque[asyncio.Future[None]] = deque()
+        """Calls that have given their slot away and want one again."""
         self._running = 0
         self._fresh = False
         """A task is about to take, or is taking, calls that have not waited for anything."""
@@ -104,9 +106,9 @@ class Executor:
         self._policed = False
         self._deadlines: Deadlines[Job] = Deadlines(loop, time.monotonic, self._overdue)
 
-    def police(self, make: Callable[[Threaded], Around]) -> None:
+    def police(self, make: Callable[[Slots], Around]) -> None:
         """Run every handler inside policies; before the first call."""
-        self._first_step = _first_step_in(make(self._in_thread))
+        self._first_step = _first_step_in(make(self))
         self._policed = True
 
     def add(self, jobs: Iterable[Job]) -> None:
@@ -117,7 +119,7 @@ class Executor:
     @property
     def room(self) -> int:
         """Slots that are free for more."""
-        free = self._slots - self._running - len(self._waiting)
+        free = self._slots - self._running - len(self._waiting) - len(self._returning)
         return free if free > 0 else 0  # noqa: FURB136 - max() takes twice as long, for every reply
 
     @property
@@ -156,6 +158,8 @@ class Executor:
     # -- starting
 
     def _pump(self) -> None:
+        if self._returning:
+            self._readmit()
         if self._waiting and self._running < self._slots and not self._fresh:
             self._fresh = True
             task = self._loop.create_task(self._work())
@@ -164,6 +168,8 @@ class Executor:
 
     def _take(self) -> Job | None:
         """The next coroutine to run; plain functions that stand before it go to threads."""
+        if self._returning:
+            self._readmit()
         while self._waiting and self._running < self._slots:
             job = self._waiting.popleft()
             job.started = time.monotonic()
@@ -221,7 +227,7 @@ class Executor:
             self._suspend(job)
             return Waiting(awaited, variables, job)
         job.busy = job.seconds = time.perf_counter() - begin
-        self._running -= 1
+        self._running -= not _is_outside(job)
         self._finish(job, result, error)
         return None
 
@@ -249,8 +255,8 @@ class Executor:
         self._finish(job, result, error)
 
     def _leave(self, job: Job) -> None:
-        """Give the slot back."""
-        self._running -= 1
+        """Give the slot back, if it has one."""
+        self._running -= not _is_outside(job)
         self._active.discard(job)
         self._deadlines.discard(job)
         # What it took from others: the loop while it held it, or its share of the slots. By the wall clock alone a
@@ -265,10 +271,42 @@ class Executor:
         error.__cause__ = cancelled
         return error
 
+    # -- waiting without a slot
+
+    def step_out(self) -> None:
+        """See `Slots`."""
+        self._running -= 1
+        self._pump()
+
+    async def step_in(self) -> None:
+        """See `Slots`. Before those that have not begun, and as long as the call has time."""
+        if self._running < self._slots and not self._returning:
+            self._running += 1
+            return
+        turn: asyncio.Future[None] = self._loop.create_future()
+        self._returning.append(turn)
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():  # it was given a slot in the same moment
+                self._running -= 1
+                self._pump()
+            raise
+        finally:
+            if turn in self._returning:
+                self._returning.remove(turn)
+
+    def _readmit(self) -> None:
+        while self._returning and self._running < self._slots:
+            turn = self._returning.popleft()
+            if not turn.done():
+                self._running += 1
+                turn.set_result(None)
+
     # -- threads
 
-    def _in_thread(self, job: Job) -> Future:
-        """See `Threaded`."""
+    def in_thread(self, job: Job) -> Future:
+        """See `Slots`."""
         future: Future = self._loop.create_future()
         self._threads.run(functools.partial(self._block, job, future, copy_context()))
         return future
@@ -310,7 +348,13 @@ class Executor:
         """Its time is up, or the server's: nobody waits for the answer any more."""
         job.context.cancelled = True
         job.timed_out = True
-        if job.task is not None and not (job.course is not None and job.course.threads):
+        course = job.course
+        if course is not None and course.outside and job.task is not None:  # another call does what it waits for
+            self._finish(job, None, _in_progress(job, None))
+            job.task.cancel()
+        elif course is not None and course.recorded is not None:  # it runs to its end: a repeat gets its outcome
+            self._finish(job, None, _in_progress(job, course.recorded))
+        elif job.task is not None and not (course is not None and course.threads):
             if job.context.key is None:  # a keyed call runs to its end: its outcome must be known
                 job.task.cancel()
         else:  # a thread cannot be stopped: its slot stays taken until it ends
@@ -321,6 +365,14 @@ def _contained(job: Job, raised: BaseException) -> Exception:
     if isinstance(raised, Exception):
         return raised
     return Interrupted(f"{job.method.name} raised {type(raised).__name__}: {text_of(raised):.200}")
+
+
+def _is_outside(job: Job) -> bool:
+    return job.course is not None and job.course.outside
+
+
+def _in_progress(job: Job, retry_after: float | None) -> InProgress:
+    return InProgress(f"{job.method.name} did not end in this call's time, and goes on", retry_after=retry_after)
 
 
 def _interrupted(job: Job) -> Interrupted:

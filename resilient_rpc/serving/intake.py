@@ -8,14 +8,15 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import UNSET
 
 from resilient_rpc.call import DEDUP, NO_TAGS, Safety
+from resilient_rpc.chain import Plan
 from resilient_rpc.context import Context
-from resilient_rpc.contract import Methods
+from resilient_rpc.contract import Method, Methods
 from resilient_rpc.errors import (
     Expired,
     Interrupted,
@@ -25,6 +26,7 @@ from resilient_rpc.errors import (
     RpcError,
     TooLarge,
 )
+from resilient_rpc.policy import Policy
 from resilient_rpc.serving.addresses import Addresses
 from resilient_rpc.serving.age import QueueAge
 from resilient_rpc.serving.job import Job, Letter
@@ -35,6 +37,8 @@ from resilient_rpc.wire.envelope import Incoming, Meta
 from resilient_rpc.wire.limits import Limits
 
 MAX_TTL_DIGITS = 12
+RECORDS = "idempotency"
+"""The role of the policy that keeps records of keys; its `key`, if it has one, finds them where a call brings none."""
 _NO_META = Meta()
 NO_ID = object()
 """The reply id of a notification: it gets none."""
@@ -50,8 +54,11 @@ class BadAddress(ProtocolError):
 class Intake:
     """Reads messages of one service."""
 
-    def __init__(self, methods: Methods, limits: Limits, addresses: Addresses, answer: Answer) -> None:
+    def __init__(
+        self, methods: Methods, limits: Limits, addresses: Addresses, answer: Answer, policies: Sequence[Policy] = ()
+    ) -> None:
         self._methods, self._limits, self._addresses, self._answer = methods, limits, addresses, answer
+        self._plan = Plan(policies)
         self._numbers = itertools.count(1)
         self._age = QueueAge()
 
@@ -120,12 +127,8 @@ class Intake:
             raise Expired(f"{method.name}: its time was up before it arrived")
         redelivered, limits = delivery.redelivered, self._limits
         safety = method.safety_for(meta.safety or (_told(delivery) if redelivered else None))
-        if meta.key is not None or safety is DEDUP:
-            raise Refused(f"{method.name}: a call with an idempotency key, and this server keeps no record of keys")
-        if redelivered and not safety.repeatable:
-            raise Interrupted(
-                f"{method.name}: an earlier server may have begun with it, and an unsafe call is not run twice"
-            )
+        if meta.key is not None or safety is DEDUP or (redelivered and not safety.repeatable):
+            safety = self._repeatable(method, meta.key, safety, redelivered)
         params, codec = item.params, letter.codec
         if len(params) > limits.max_depth:  # a shorter one cannot be nested more deeply
             codec.check_depth(bytes(params), limits)
@@ -144,6 +147,19 @@ class Intake:
         if method.binder.context_name is not None:
             arguments = method.binder.give_context(arguments, context)
         return Job(letter, next(self._numbers), method, arguments[0], arguments[1], context, _id_of(item))
+
+    def _repeatable(self, method: Method, key: str | None, safety: Safety, redelivered: bool) -> Safety:
+        """The safety class of a call with a key, or that should have one, or was delivered before; or a refusal."""
+        keeper = self._plan.find(f"{self._methods.service}.{method.name}", RECORDS)
+        if key is not None and keeper is not None:
+            return safety if safety.repeatable else DEDUP
+        if keeper is None and (key is not None or safety is DEDUP):
+            raise Refused(f"{method.name}: a call with an idempotency key, and this server keeps no record of keys")
+        if redelivered and not safety.repeatable and getattr(keeper, "key", None) is None:
+            raise Interrupted(
+                f"{method.name}: an earlier server may have begun with it, and an unsafe call is not run twice"
+            )
+        return safety
 
     def _age_of(self, letter: Letter, sent: int | None, wall: float, arrived: float) -> float:
         if sent is None or not letter.reply_to:

@@ -1,0 +1,46 @@
+"""What the policy needs to know of a call that is being served, besides the call itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from resilient_rpc.context import Context
+    from resilient_rpc.wire.codec import Codec
+
+
+class Served(Protocol):
+    """One call on its way through a server; the server's own record of it."""
+
+    began: int
+    """How often a policy has let the handler begin."""
+    ended: int
+    """How often the handler has ended."""
+    replayed: bool
+    """The caller is told that the answer is a repeated one."""
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The arguments that were sent, decoded, by name."""
+
+    @property
+    def context(self) -> Context:
+        """What the handler is given."""
+
+    @property
+    def codec(self) -> Codec:
+        """What the reply is written in."""
+
+    @property
+    def tenant(self) -> str:
+        """Whose keys these are: nothing that a message says of itself."""
+
+    def hold(self, retry_after: float) -> None:
+        """From here on the outcome is recorded: who does not get it in time is told that it is in progress."""
+
+    def step_out(self) -> None:
+        """Give the slot to another call, and wait without one."""
+
+    async def step_in(self) -> None:
+        """Wait for a slot again; nothing where there is one."""

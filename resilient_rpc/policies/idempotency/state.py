@@ -1,0 +1,82 @@
+"""What an `Idempotency` keeps: executions under way, answers, and how many wait."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from resilient_rpc import forking
+from resilient_rpc.loops import AsyncioRuntime
+from resilient_rpc.policies.idempotency.flights import Flights
+from resilient_rpc.policies.idempotency.local import Local
+
+if TYPE_CHECKING:
+    from resilient_rpc.policy import Runtime
+    from resilient_rpc.stores.base import Store
+
+T = TypeVar("T")
+
+
+class State:
+    """Shared by all servers of a policy, and handed to the one that replaces it."""
+
+    def __init__(self, local: int) -> None:
+        self.local_records = local
+        self._lock = threading.Lock()
+        self._closers: weakref.WeakSet[Runtime] = weakref.WeakSet()
+        self._begin_anew()
+        forking.register(self)
+
+    def after_fork(self) -> None:
+        """Flights and waiters are the parent's."""
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._lock = threading.Lock()
+        self._closers = weakref.WeakSet()
+        self.flights, self.local, self.waiting = Flights(), Local(self.local_records), 0
+
+    def line_up(self, places: int) -> bool:
+        """Be one of those who wait; False: there are so many already."""
+        with self._lock:
+            if self.waiting >= places:
+                return False
+            self.waiting += 1
+            return True
+
+    def leave(self) -> None:
+        """Wait no longer."""
+        with self._lock:
+            self.waiting -= 1
+
+    def close_with(self, runtime: Runtime, store: Store) -> None:
+        """Have the store close what belongs to the loop of `runtime` when the server that it is of stops."""
+        if runtime in self._closers:
+            return
+        with self._lock:
+            if runtime in self._closers:
+                return
+            self._closers.add(runtime)
+        runtime.start(lambda _: _close_at_the_end(runtime, store))
+
+
+async def _close_at_the_end(runtime: Runtime, store: Store) -> None:
+    try:
+        while True:
+            await runtime.sleep(86_400)
+    finally:
+        await store.close()
+
+
+async def ask(runtime: Runtime, question: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Put a question to the store: on this loop, or for a blocking caller on the I/O loop."""
+    if isinstance(runtime, AsyncioRuntime):
+        return await question()
+    started = runtime.start(lambda _: question())
+    try:
+        await runtime.wait((started,), float("inf"))
+    finally:
+        started.cancel()
+    return started.result()
