@@ -12,6 +12,9 @@ from resilient_rpc.transport.amqp.frames import (
     ACK,
     BASIC,
     DELIVER,
+    GET,
+    GET_EMPTY,
+    GET_OK,
     HEADER,
     HEADER_FLAGS,
     METHOD,
@@ -37,7 +40,8 @@ _END = b"\xce"
 _pack_head = struct.Struct(">BHI").pack
 _pack_header = struct.Struct(">BHIHHQ").pack
 _pack_ack = struct.Struct(">BHIHHQBB").pack
-_CONFIRMS = (ACK, NACK)
+_pack_method = struct.Struct(">HH").pack
+_CONFIRMS, _CONTENTS = (ACK, NACK), (DELIVER, GET_OK)
 
 
 def ignore(*_: Any) -> None:
@@ -47,16 +51,18 @@ def ignore(*_: Any) -> None:
 class Reports:
     """Where a lane reports what arrives; the session puts its owner's methods in once it is open."""
 
-    __slots__ = ("confirmed", "delivered", "returned")
+    __slots__ = ("confirmed", "delivered", "empty", "returned")
 
     def __init__(self) -> None:
         self.delivered: Callable[[Delivery], None] = ignore
         self.confirmed: Callable[[int, bool, bool], None] = ignore
         self.returned: Callable[[str, int, str], None] = ignore
+        self.empty: Callable[[], None] = ignore
+        """What was asked for with `FastLane.get` is not there."""
 
     def silence(self) -> None:
         """Report nothing from here on."""
-        self.delivered = self.confirmed = self.returned = ignore
+        self.delivered = self.confirmed = self.returned = self.empty = ignore
 
 
 class Lane(Protocol):
@@ -153,6 +159,16 @@ class FastLane:
         if not self._closed:
             self._stream.write(_pack_ack(METHOD, self._number, 13, BASIC, NACK, tag, 2 if requeue else 0, 0xCE))
 
+    def get(self, queue: str) -> None:
+        """Ask for one message; the answer is reported as a delivery, or as `empty`. Answers come in their order."""
+        payload = _pack_method(BASIC, GET) + b"\x00\x00" + short_string(queue) + b"\x00"
+        self._stream.write(_pack_head(METHOD, self._number, len(payload)) + payload + _END)
+
+    def give_back(self) -> None:
+        """Requeue all that was delivered and not acked."""
+        if not self._closed:
+            self._stream.write(_pack_ack(METHOD, self._number, 13, BASIC, NACK, 0, 3, 0xCE))  # 3: multiple, requeue
+
     def _route(self, target: str, mandatory: bool) -> bytes:
         payload = b"\x00\x3c\x00\x28\x00\x00\x00" + short_string(target) + (b"\x01" if mandatory else b"\x00")
         method = _pack_head(METHOD, self._number, len(payload)) + payload + _END
@@ -190,8 +206,8 @@ class FastLane:
         group, method = read_method(buffer, at)
         if group != BASIC:
             return False
-        if method == DELIVER:  # consumer tag, delivery tag, redelivered, exchange, routing key
-            at += 5 + buffer[at + 4]
+        if method in _CONTENTS:  # (consumer tag, which a get has not,) delivery tag, redelivered, exchange, routing key
+            at += 5 + buffer[at + 4] if method == DELIVER else 4
             key = at + 10 + buffer[at + 9]
             name = bytes(buffer[key + 1 : key + 1 + buffer[key]]).decode("utf-8", "replace")
             self._method = (DELIVER, read_u64(buffer, at)[0], buffer[at + 8] != 0, name)
@@ -203,6 +219,8 @@ class FastLane:
         elif method == RETURN:
             text = bytes(buffer[at + 7 : at + 7 + buffer[at + 6]]).decode("utf-8", "replace")
             self._method = (RETURN, read_u16(buffer, at + 4)[0], None, text)
+        elif method == GET_EMPTY:
+            self._reports.empty()
         else:
             return False
         return True

@@ -13,6 +13,7 @@ from resilient_rpc.transport.amqp.connect import cap_pika_logs, connect
 from resilient_rpc.transport.amqp.consumer import AmqpConsumer
 from resilient_rpc.transport.amqp.lane import MAX_BODY
 from resilient_rpc.transport.amqp.publisher import AmqpPublisher
+from resilient_rpc.transport.amqp.reader import AmqpReader
 from resilient_rpc.transport.amqp.session import Session
 from resilient_rpc.transport.amqp.tls import tls_context
 from resilient_rpc.transport.base import ConsumerEvents, PublisherEvents, QueueSpec
@@ -78,6 +79,10 @@ class AmqpTransport:
             return AmqpConsumer(events, queue, where, prefetch=prefetch, lane=self._lane, max_body=self._max_body)
 
         return await self._open(make, timeout)
+
+    async def reader(self, queue: str, *, timeout: float) -> AmqpReader:
+        """Open a session that takes messages from a queue one by one. `NoSuchQueue` if there is none."""
+        return await self._open(lambda where: AmqpReader(queue, where, max_body=self._max_body), timeout)
 
     async def _open(self, make: Callable[[str], S], timeout: float) -> S:
         """Try each host once, in turn, each with its share of the time that is left."""

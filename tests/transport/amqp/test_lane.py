@@ -314,7 +314,7 @@ def test_an_owner_that_raises_is_contained(kind: type[Lane], caplog: pytest.LogC
 def test_frames_that_are_pikas_are_left_to_it() -> None:
     rig = Rig(FastLane)
     assert isinstance(rig.lane, FastLane)
-    got = content(spec.Basic.GetOk(1, False, "", "q", 0), b"\0\0", b"body", [])
+    got = content(spec.Basic.Publish(0, "", "q"), b"\0\0", b"body", [])
     for one in (
         pika_frame.Method(CHANNEL, spec.Channel.CloseOk()),
         pika_frame.Method(CHANNEL, spec.Basic.CancelOk("c")),
@@ -323,6 +323,26 @@ def test_frames_that_are_pikas_are_left_to_it() -> None:
         data = bytearray(one.marshal())
         assert not rig.lane.feed(data[0], data, 7, len(data) - 1)
     assert rig.deliveries == []
+
+
+def test_messages_that_were_asked_for() -> None:
+    rig = Rig(FastLane)
+    assert isinstance(rig.lane, FastLane)
+    rig.lane.get("rpc.shop.dead")
+    rig.lane.give_back()
+    asked = pika_frame.Method(CHANNEL, spec.Basic.Get(queue="rpc.shop.dead")).marshal()
+    given_back = pika_frame.Method(CHANNEL, spec.Basic.Nack(0, multiple=True, requeue=True)).marshal()
+    assert rig.stream.written == asked + given_back
+    empty: list[bool] = []
+    rig.reports.empty = lambda: empty.append(True)
+    rig.arrive(*content(spec.Basic.GetOk(7, True, "exchange", "key", 3), b"\0\0", b"body", []))
+    assert [(d.tag, d.redelivered, d.routing_key, d.body) for d in rig.deliveries] == [(7, True, "key", b"body")]
+    assert not empty
+    rig.arrive(pika_frame.Method(CHANNEL, spec.Basic.GetEmpty()))
+    assert empty == [True]
+    rig.lane.close()
+    rig.lane.give_back()
+    assert rig.stream.written == asked + given_back
 
 
 def test_routes_are_kept_but_not_for_ever() -> None:
