@@ -40,6 +40,11 @@ class Side(ABC):
     def spec(self, **arguments: Any) -> QueueSpec:
         return QueueSpec(name=self.queue, service=self.service, arguments=arguments)
 
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """For a server or a client."""
+
     @abstractmethod
     def transport(self) -> Transport:
         """A transport of its own, as another process would have it."""
@@ -67,6 +72,10 @@ class MemorySide(Side):
         super().__init__(service)
         self._bus = Bus.named(service)  # it would be forgotten whenever a test has no session open
 
+    @property
+    def url(self) -> str:
+        return f"memory://{self.service}"
+
     def transport(self) -> Transport:
         return MemoryTransport(self.service)
 
@@ -79,6 +88,10 @@ class AmqpSide(Side):
     def __init__(self, service: str, url: str, *, lane: bool) -> None:
         super().__init__(service)
         self._text, self._lane = url, lane
+
+    @property
+    def url(self) -> str:
+        return self._text
 
     def transport(self) -> Transport:
         url = parse_url(self._text)

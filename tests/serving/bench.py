@@ -75,9 +75,9 @@ class Bench:
 
     # -- the server
 
-    async def serve(self, name: str = "server", **options: Any) -> Serving:
+    async def serve(self, name: str = "server", *, delivery_limit: int | None = None, **options: Any) -> Serving:
         transport = MemoryTransport(self.bus.name, session_name=name)
-        queue = QueueSpec(name=QUEUE, service="shop")
+        queue = QueueSpec(name=QUEUE, service="shop", delivery_limit=delivery_limit)
         serving = Serving(transport, queue, self.methods, ServingOptions(**options), self.hub, name)
         self._servings.append(serving)
         serving.start()
