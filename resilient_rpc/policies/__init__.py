@@ -12,6 +12,15 @@ from resilient_rpc.policies.chaos import Chaos
 from resilient_rpc.policies.deadline import Deadline
 from resilient_rpc.policies.fallback import Fallback
 from resilient_rpc.policies.hedge import Hedge, HedgeStarted, HedgeSuppressed, HedgeWon
+from resilient_rpc.policies.idempotency import (
+    AnswerSettled,
+    CallReplayed,
+    CallTakenOver,
+    Idempotency,
+    OwnershipLost,
+    StoreFailed,
+    idempotent,
+)
 from resilient_rpc.policies.overrides import for_
 from resilient_rpc.policies.priority import by_tag
 from resilient_rpc.policies.ratelimit import RateLimit
@@ -21,10 +30,13 @@ from resilient_rpc.policies.timeout import AttemptTimeout
 
 __all__ = [
     "AdaptiveLimit",
+    "AnswerSettled",
     "AttemptTimeout",
     "Bulkhead",
     "Cache",
     "CacheUsed",
+    "CallReplayed",
+    "CallTakenOver",
     "Chaos",
     "CircuitBreaker",
     "CircuitStateChanged",
@@ -35,7 +47,9 @@ __all__ = [
     "HedgeStarted",
     "HedgeSuppressed",
     "HedgeWon",
+    "Idempotency",
     "LimitChanged",
+    "OwnershipLost",
     "RateLimit",
     "RedisCache",
     "RedisRate",
@@ -44,8 +58,10 @@ __all__ = [
     "RetryBudget",
     "RetryScheduled",
     "RetrySuppressed",
+    "StoreFailed",
     "by_tag",
     "cached",
     "common_budget",
     "for_",
+    "idempotent",
 ]

@@ -9,6 +9,7 @@ import pytest
 from resilient_rpc import Reply
 from resilient_rpc.policies import Fallback
 from resilient_rpc.registry import BUILT_IN, known_policies, load_policy
+from resilient_rpc.stores import MemoryStore
 from resilient_rpc.testing import check_policy
 
 ANSWERS = {"errors": "it answers in place of an error"}
@@ -22,6 +23,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "deadline": [{"limit": 20.0}],
     "fallback": [{"value": "instead"}, {"target": "other"}],
     "hedge": [{}, {"delay": 0.05, "max_hedges": 2}],
+    "idempotency": [{"store": MemoryStore()}],
     "rate_limit": [{"rate": 100.0}, {"rate": 1.0, "burst": 3.0}, {"rate": 5.0, "max_wait": 1000.0}],
     "retry": [{}, {"attempts": 10}],
 }

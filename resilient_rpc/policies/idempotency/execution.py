@@ -279,10 +279,11 @@ class Execution:
         elif outcome is False:
             context.lost_ownership = True
             self._emit(OwnershipLost, epoch=lease.epoch, step="renew")
-            if self._flight is not None:  # whoever waits here asks the store for the other one's answer
-                self._state.flights.end(self._key, self._flight, None)
+            assert self._flight is not None  # noqa: S101 - as the lease
+            self._state.flights.end(self._key, self._flight, None)  # who waits here asks for the other one's answer
         else:
-            context.lost_ownership = lease.until <= self._call.runtime.now()
+            # A little early: another server may begin when it is over, and the next renewal comes after that.
+            context.lost_ownership = lease.until - self._call.runtime.now() <= self._rules.lease / 10
             self._failed("renew", outcome)
 
     # -- what others are told

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING
 
+from resilient_rpc import forking
 from resilient_rpc.stores.base import RecordKey, Store
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Leases:
         self._held: dict[Lease, None] = {}  # all leases are of one length: the order is that in which they are due
         self._keeping = False
         self._lock = threading.Lock()
+        forking.register(self)
 
     def __len__(self) -> int:
         return len(self._held)

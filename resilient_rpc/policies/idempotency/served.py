@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from resilient_rpc.context import Context
     from resilient_rpc.wire.codec import Codec
 
 
+@runtime_checkable
 class Served(Protocol):
     """One call on its way through a server; the server's own record of it."""
 

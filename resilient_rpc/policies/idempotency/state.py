@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from resilient_rpc import forking
 from resilient_rpc.loops import AsyncioRuntime
+from resilient_rpc.pending import Pending
 from resilient_rpc.policies.idempotency.flights import Flights
 from resilient_rpc.policies.idempotency.local import Local
 
@@ -53,19 +55,17 @@ class State:
 
     def close_with(self, runtime: Runtime, store: Store) -> None:
         """Have the store close what belongs to the loop of `runtime` when the server that it is of stops."""
-        if runtime in self._closers:
-            return
         with self._lock:
-            if runtime in self._closers:
-                return
+            known = runtime in self._closers
             self._closers.add(runtime)
-        runtime.start(lambda _: _close_at_the_end(runtime, store))
+        if not known:
+            runtime.start(lambda _: _close_at_the_end(runtime, store))
 
 
 async def _close_at_the_end(runtime: Runtime, store: Store) -> None:
+    never: Pending[None] = Pending()
     try:
-        while True:
-            await runtime.sleep(86_400)
+        await runtime.wait((never,), math.inf)
     finally:
         await store.close()
 
@@ -76,7 +76,7 @@ async def ask(runtime: Runtime, question: Callable[[], Coroutine[Any, Any, T]]) 
         return await question()
     started = runtime.start(lambda _: question())
     try:
-        await runtime.wait((started,), float("inf"))
+        await runtime.wait((started,), math.inf)
     finally:
         started.cancel()
     return started.result()
