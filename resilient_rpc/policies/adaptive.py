@@ -15,7 +15,7 @@ from resilient_rpc.policies.gradient import Change, Gradient
 from resilient_rpc.policies.permits import Permits
 from resilient_rpc.policies.priority import Priority
 from resilient_rpc.policies.queueing import check_queueing, name_of, wait_in_line
-from resilient_rpc.policies.settings import check_count, check_number, check_seconds
+from resilient_rpc.policies.settings import check_count, check_number, check_seconds, shown
 from resilient_rpc.policies.targets import Targets
 
 if TYPE_CHECKING:
@@ -144,12 +144,14 @@ class AdaptiveLimit:
         check_count("AdaptiveLimit.max", self.max, least=self.min)
         check_count("AdaptiveLimit.initial", self.initial, least=self.min)
         if self.initial > self.max:
-            raise ConfigurationError(f"AdaptiveLimit.initial must be at most max ({self.max}), not {self.initial!r}")
+            raise ConfigurationError(
+                f"AdaptiveLimit.initial must be at most max ({self.max}), not {shown(self.initial)}"
+            )
         check_seconds("AdaptiveLimit.window", self.window)
         check_count("AdaptiveLimit.samples", self.samples)
         check_number("AdaptiveLimit.tolerance", self.tolerance)
         if not 1 <= self.tolerance <= PLAUSIBLE_TOLERANCE:
-            raise ConfigurationError(f"AdaptiveLimit.tolerance must be from 1 to 10, not {self.tolerance!r}")
+            raise ConfigurationError(f"AdaptiveLimit.tolerance must be from 1 to 10, not {shown(self.tolerance)}")
         check_queueing(self)
         object.__setattr__(self, "_state", _State(self))
 

@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from resilient_rpc.call import Call
 from resilient_rpc.errors import ConfigurationError
-from resilient_rpc.policies.settings import check_count, check_seconds, check_share
+from resilient_rpc.policies.settings import check_count, check_function, check_name, check_seconds, check_share, shown
 
 HOOKS = ("before_call", "success", "failure", "state_change")
 """Of a listener in the sense of pybreaker."""
+MODES = ("normal", "metrics_only")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,31 +73,27 @@ class Rules:
             raise ConfigurationError(
                 f"CircuitBreaker.max_open={self.max_open!r} is less than open_for={self.open_for!r}; raise it"
             )
-        if self.mode not in {"normal", "metrics_only"}:
-            raise ConfigurationError(f'CircuitBreaker.mode must be "normal" or "metrics_only", not {self.mode!r}')
+        if self.mode not in MODES:
+            raise ConfigurationError(f'CircuitBreaker.mode must be "normal" or "metrics_only", not {shown(self.mode)}')
         for name in ("counts", "key"):
-            self._check_callable(f"CircuitBreaker.{name}", getattr(self, name), none=True)
-        self._check_callable("CircuitBreaker.random", self.random)
+            check_function(f"CircuitBreaker.{name}", getattr(self, name), none=True)
+        check_function("CircuitBreaker.random", self.random)
+        check_name("CircuitBreaker.name", self.name)
         self._check_listeners()
 
     @staticmethod
     def _check_rate(name: str, value: float) -> None:
         check_share(name, value)
         if value == 0:
-            raise ConfigurationError(f"{name} must be more than 0, not {value!r}; disable(target) switches it off")
-
-    @staticmethod
-    def _check_callable(name: str, value: object, *, none: bool = False) -> None:
-        if not callable(value) and not (none and value is None):
-            raise ConfigurationError(f"{name} must be a function{' or None' if none else ''}, not {value!r}")
+            raise ConfigurationError(f"{name} must be more than 0, not {shown(value)}; disable(target) switches it off")
 
     def _check_listeners(self) -> None:
         if not isinstance(self.listeners, tuple | list):
-            raise ConfigurationError(f"CircuitBreaker.listeners must be a tuple, not {self.listeners!r}")
+            raise ConfigurationError(f"CircuitBreaker.listeners must be a tuple, not {shown(self.listeners)}")
         for listener in self.listeners:
             missing = [hook for hook in HOOKS if not callable(getattr(listener, hook, None))]
             if missing or isinstance(listener, type):
                 raise ConfigurationError(
-                    f"CircuitBreaker.listeners: {listener!r} is no listener; subclass pybreaker.CircuitBreakerListener"
-                    " and pass an instance"
+                    f"CircuitBreaker.listeners: {shown(listener)} is no listener; subclass "
+                    "pybreaker.CircuitBreakerListener and pass an instance"
                 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from resilient_rpc.errors import ConfigurationError
-from resilient_rpc.policies.settings import check_number, check_seconds, check_share
+from resilient_rpc.policies.settings import check_name, check_number, check_seconds, check_share, shown
 from resilient_rpc.policies.targets import Targets
 
 PARTS = 10
@@ -101,8 +101,11 @@ class RetryBudget:
         check_share("RetryBudget.ratio", self.ratio)
         check_seconds("RetryBudget.window", self.window)
         check_number("RetryBudget.floor", self.floor)
+        check_name("RetryBudget.name", self.name)
         if self.floor < 0:
-            raise ConfigurationError(f"RetryBudget.floor must be at least 0 (repeats a second), not {self.floor!r}")
+            raise ConfigurationError(
+                f"RetryBudget.floor must be at least 0 (repeats a second), not {shown(self.floor)}"
+            )
         object.__setattr__(self, "_ledgers", Targets(lambda _: Ledger()))
         object.__setattr__(self, "_scale", PARTS / self.window)
         object.__setattr__(self, "_reserve", self.floor * self.window)

@@ -14,7 +14,7 @@ from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.events import PolicyBypassed, PolicyEvent
 from resilient_rpc.policies import chaos_kinds as kinds
 from resilient_rpc.policies.chaos_kinds import Fault
-from resilient_rpc.policies.settings import check_count, check_seconds, check_share
+from resilient_rpc.policies.settings import check_count, check_name, check_seconds, check_share, shown
 
 if TYPE_CHECKING:
     from resilient_rpc.call import Call, Reply
@@ -96,7 +96,8 @@ class Chaos:
         if not ways:
             raise ConfigurationError("Chaos: give at least one of fault, latency, drop_reply, duplicate")
         if self.when is not None and not callable(self.when):
-            raise ConfigurationError(f"Chaos.when must be a function of the call, not {self.when!r}")
+            raise ConfigurationError(f"Chaos.when must be a function of the call, not {shown(self.when)}")
+        check_name("Chaos.name", self.name)
         object.__setattr__(self, "_random", draw)
         object.__setattr__(self, "_ways", ways)
         object.__setattr__(self, "_is_on", _switch(self.enabled))
@@ -130,10 +131,12 @@ class Chaos:
             ways.append(("latency", lambda call, proceed: kinds.delay(low + (high - low) * draw(), call, proceed)))
         if self.drop_reply is not None:
             if self.drop_reply not in kinds.LOSSES:
-                raise ConfigurationError(f"Chaos.drop_reply must be one of {kinds.LOSSES}, not {self.drop_reply!r}")
+                raise ConfigurationError(
+                    f"Chaos.drop_reply must be one of {kinds.LOSSES}, not {shown(self.drop_reply)}"
+                )
             ways.append(("drop_reply", functools.partial(kinds.drop, self.drop_reply)))
         if type(self.duplicate) is not bool:
-            raise ConfigurationError(f"Chaos.duplicate must be True or False, not {self.duplicate!r}")
+            raise ConfigurationError(f"Chaos.duplicate must be True or False, not {shown(self.duplicate)}")
         if self.duplicate:
             ways.append(("duplicate", kinds.repeat))
         return ways
@@ -154,7 +157,7 @@ def _switch(enabled: Any) -> Callable[[], bool] | None:
     if isinstance(enabled, bool):
         return _always if enabled else None
     if not callable(enabled):
-        raise ConfigurationError(f"Chaos.enabled must be True, False, None or a function, not {enabled!r}")
+        raise ConfigurationError(f"Chaos.enabled must be True, False, None or a function, not {shown(enabled)}")
     asked: Callable[[], bool] = enabled
     return asked
 
@@ -168,5 +171,5 @@ def _range(latency: Any) -> tuple[float, float]:
     check_seconds("Chaos.latency", low, zero=True)
     check_seconds("Chaos.latency", high, zero=True)
     if low > high:
-        raise ConfigurationError(f"Chaos.latency must be a range from low to high, not {latency!r}")
+        raise ConfigurationError(f"Chaos.latency must be a range from low to high, not {shown(latency)}")
     return low, high

@@ -17,6 +17,7 @@ from resilient_rpc.errors import (
     RpcError,
     fresh,
 )
+from resilient_rpc.policies.settings import shown
 from resilient_rpc.policy import Handler
 
 Fault = RpcError | type[RpcError] | Callable[[Call], RpcError]
@@ -28,7 +29,7 @@ def check_fault(fault: object) -> None:
     """ConfigurationError unless it is an error of this library, a class of them, or a function."""
     right = issubclass(fault, RpcError) if isinstance(fault, type) else isinstance(fault, RpcError) or callable(fault)
     if not right:
-        raise ConfigurationError(f"Chaos.fault must be an RpcError, a class of them, or a function, not {fault!r}")
+        raise ConfigurationError(f"Chaos.fault must be an RpcError, a class of them, or a function, not {shown(fault)}")
 
 
 async def fail(fault: Fault, call: Call, _: Handler) -> Reply:
@@ -37,7 +38,7 @@ async def fail(fault: Fault, call: Call, _: Handler) -> Reply:
         raise fresh(fault)
     made = fault(f"{call.method}: a fault injected by Chaos") if isinstance(fault, type) else fault(call)
     if not isinstance(made, RpcError):
-        raise ConfigurationError(f"Chaos.fault must return an RpcError, not {made!r}")
+        raise ConfigurationError(f"Chaos.fault must return an RpcError, not {shown(made)}")
     raise made
 
 

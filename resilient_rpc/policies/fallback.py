@@ -17,6 +17,7 @@ from resilient_rpc.errors import NOT_EXECUTED, ConfigurationError, RpcError, Usa
 from resilient_rpc.events import PolicyEvent
 from resilient_rpc.policies.certainty import certainty_of, joined
 from resilient_rpc.policies.outcome import health, safe_to_repeat
+from resilient_rpc.policies.settings import check_name, shown
 
 if TYPE_CHECKING:
     from resilient_rpc.policy import Handler
@@ -115,9 +116,10 @@ class Fallback:
         }
         sources = [source for source, is_given in given.items() if is_given]
         if len(sources) != 1:
-            raise ConfigurationError(f"Fallback: give exactly one of {', '.join(given)}, not {sources!r}")
+            raise ConfigurationError(f"Fallback: give exactly one of {', '.join(given)}, not {shown(sources)}")
         _check_handler(self.handler)
         _check_target(self.target)
+        check_name("Fallback.name", self.name)
         object.__setattr__(self, "_source", sources[0])
         object.__setattr__(self, "_matches", _matcher(self.on))
         if self.value is not UNSET:
@@ -184,12 +186,12 @@ def _matcher(on: Any) -> Matches:
         return _no_answer
     if not isinstance(on, type) and callable(on):
         if inspect.iscoroutinefunction(on):
-            raise ConfigurationError(f"Fallback.on must be a plain function, not {on!r}, which nobody would await")
+            raise ConfigurationError(f"Fallback.on must be a plain function, not {shown(on)}, which nobody would await")
         matches: Matches = on
         return matches
     kinds = (on,) if isinstance(on, type) else tuple(on) if isinstance(on, Collection) else ()
     if not kinds:
-        raise ConfigurationError(f"Fallback.on must be a function or classes of errors, not {on!r}")
+        raise ConfigurationError(f"Fallback.on must be a function or classes of errors, not {shown(on)}")
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, Exception)) or issubclass(kind, NEVER):
             raise ConfigurationError(f"Fallback.on: {kind!r} is not a class of errors that a fallback may hide")
@@ -199,13 +201,15 @@ def _matcher(on: Any) -> Matches:
 def _check_handler(handler: Any) -> None:
     if handler is not None and (not callable(handler) or inspect.iscoroutinefunction(handler)):
         raise ConfigurationError(
-            f"Fallback.handler must be a plain function of the call and its error, not {handler!r}"
+            f"Fallback.handler must be a plain function of the call and its error, not {shown(handler)}"
         )
 
 
 def _check_target(target: Any) -> None:
     if target is not None and not (isinstance(target, str) and target.isidentifier()):
-        raise ConfigurationError(f"Fallback.target must be the name of a service alone, as 'orders', not {target!r}")
+        raise ConfigurationError(
+            f"Fallback.target must be the name of a service alone, as 'orders', not {shown(target)}"
+        )
 
 
 def _copied(value: Any) -> Any:

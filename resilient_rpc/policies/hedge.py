@@ -14,7 +14,7 @@ from resilient_rpc.events import PolicyEvent
 from resilient_rpc.policies.budget import RetryBudget, common_budget
 from resilient_rpc.policies.hedge_delay import DelayEstimate
 from resilient_rpc.policies.hedge_race import Race
-from resilient_rpc.policies.settings import check_count, check_seconds, check_share
+from resilient_rpc.policies.settings import check_count, check_name, check_seconds, check_share, shown
 from resilient_rpc.policies.targets import Targets
 
 if TYPE_CHECKING:
@@ -114,12 +114,13 @@ class Hedge:
             check_seconds("Hedge.delay", self.delay)
         check_share("Hedge.quantile", self.quantile)
         if self.quantile in {0, 1}:
-            raise ConfigurationError(f"Hedge.quantile must be between 0 and 1, as 0.95, not {self.quantile!r}")
+            raise ConfigurationError(f"Hedge.quantile must be between 0 and 1, as 0.95, not {shown(self.quantile)}")
         check_count("Hedge.min_samples", self.min_samples)
         check_seconds("Hedge.min_delay", self.min_delay, zero=True)
         check_count("Hedge.max_hedges", self.max_hedges)
         if self.budget is not None and not isinstance(self.budget, RetryBudget):
-            raise ConfigurationError(f"Hedge.budget must be a RetryBudget or None, not {self.budget!r}")
+            raise ConfigurationError(f"Hedge.budget must be a RetryBudget or None, not {shown(self.budget)}")
+        check_name("Hedge.name", self.name)
         object.__setattr__(self, "_methods", _names(self.methods))
         object.__setattr__(self, "_budget", self.budget or common_budget())
         object.__setattr__(self, "_estimates", Targets(lambda _: DelayEstimate()))
@@ -217,5 +218,5 @@ def _names(methods: Any) -> frozenset[str] | None:
         return None
     names = frozenset(methods) if isinstance(methods, Collection) and not isinstance(methods, str) else ()
     if not names or not all(isinstance(name, str) and "." in name for name in names):
-        raise ConfigurationError(f"Hedge.methods must be full names, as ['orders.price'], not {methods!r}")
+        raise ConfigurationError(f"Hedge.methods must be full names, as ['orders.price'], not {shown(methods)}")
     return frozenset(names)

@@ -8,7 +8,7 @@ from typing import Any
 
 from resilient_rpc.call import Call
 from resilient_rpc.errors import ConfigurationError
-from resilient_rpc.policies.settings import check_count
+from resilient_rpc.policies.settings import check_count, shown
 
 Priority = Callable[[Call], int]
 """The higher, the sooner (as in AMQP); calls of one number keep their order. 0 is the class of all others."""
@@ -53,5 +53,6 @@ def check_priority(name: str, priority: object) -> None:
     """ConfigurationError unless `priority` is None or a function."""
     if priority is not None and not callable(priority):
         raise ConfigurationError(
-            f"{name} must be a function from a call to an int, such as by_tag('tier', {{'gold': 1}}), not {priority!r}"
+            f"{name} must be a function from a call to an int, such as by_tag('tier', {{'gold': 1}}), "
+            f"not {shown(priority)}"
         )

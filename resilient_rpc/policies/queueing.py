@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from resilient_rpc.errors import BulkheadFull
 from resilient_rpc.events import CallRejected, PolicyBypassed
 from resilient_rpc.policies.priority import Priority, check_priority, rank
-from resilient_rpc.policies.settings import check_count, check_seconds
+from resilient_rpc.policies.settings import check_count, check_name, check_seconds
 
 if TYPE_CHECKING:
     from resilient_rpc.call import Call
@@ -38,6 +38,7 @@ def check_queueing(settings: Queueing) -> None:
     """ConfigurationError unless the settings of the line are right."""
     kind = type(settings).__name__
     check_count(f"{kind}.queue", settings.queue, least=0)
+    check_name(f"{kind}.name", settings.name)
     check_seconds(f"{kind}.max_wait", settings.max_wait, zero=True, endless=True)
     check_priority(f"{kind}.priority", settings.priority)
 

@@ -12,7 +12,7 @@ from resilient_rpc.call import Call
 from resilient_rpc.errors import ConfigurationError, RateLimited
 from resilient_rpc.events import CallRejected, PolicyBypassed
 from resilient_rpc.policies.bucket import Bucket
-from resilient_rpc.policies.settings import check_number, check_seconds
+from resilient_rpc.policies.settings import check_name, check_number, check_seconds, shown
 from resilient_rpc.policies.shared_rate import Ask, Gate, Lease, SharedRate
 from resilient_rpc.policies.targets import Targets
 
@@ -72,9 +72,10 @@ class RateLimit:
         _check_positive("RateLimit.burst", burst, "calls, at least 1", least=1)
         check_seconds("RateLimit.max_wait", self.max_wait, zero=True, endless=True)
         if self.key is not None and not callable(self.key):
-            raise ConfigurationError(f"RateLimit.key must be a function from a call to a str, not {self.key!r}")
+            raise ConfigurationError(f"RateLimit.key must be a function from a call to a str, not {shown(self.key)}")
         if self.shared is not None and not isinstance(self.shared, SharedRate):
-            raise ConfigurationError(f"RateLimit.shared must be a RedisRate or its like, not {self.shared!r}")
+            raise ConfigurationError(f"RateLimit.shared must be a RedisRate or its like, not {shown(self.shared)}")
+        check_name("RateLimit.name", self.name)
         object.__setattr__(self, "_burst", float(burst))
         object.__setattr__(self, "_buckets", Targets(lambda _: Bucket()))
 
@@ -165,4 +166,4 @@ class RateLimit:
 def _check_positive(name: str, value: float, meaning: str, *, least: float = 0) -> None:
     check_number(name, value)
     if value <= 0 or value < least or math.isinf(value):
-        raise ConfigurationError(f"{name} is a finite number of {meaning}, not {value!r}")
+        raise ConfigurationError(f"{name} is a finite number of {meaning}, not {shown(value)}")

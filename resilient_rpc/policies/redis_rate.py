@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilient_rpc import forking
 from resilient_rpc.errors import ConfigurationError
-from resilient_rpc.policies.settings import check_count, check_seconds
+from resilient_rpc.policies.settings import check_count, check_seconds, shown
 from resilient_rpc.policies.shared_rate import Ask, Lease
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class RedisRate:
 
     def __post_init__(self) -> None:
         if not self.prefix or not isinstance(self.prefix, str):
-            raise ConfigurationError(f"RedisRate.prefix must be a str that is not empty, not {self.prefix!r}")
+            raise ConfigurationError(f"RedisRate.prefix must be a str that is not empty, not {shown(self.prefix)}")
         check_seconds("RedisRate.timeout", self.timeout)
         check_count("RedisRate.instances", self.instances)
         try:

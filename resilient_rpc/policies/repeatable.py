@@ -16,6 +16,7 @@ from resilient_rpc.errors import (
     TransportError,
 )
 from resilient_rpc.policies.outcome import safe_to_repeat
+from resilient_rpc.policies.settings import shown
 
 if TYPE_CHECKING:
     from resilient_rpc.call import Call
@@ -44,11 +45,11 @@ class Listed:
 
     def __init__(self, setting: str, listed: Collection[type[Exception] | str]) -> None:
         if isinstance(listed, str) or not isinstance(listed, Collection):
-            raise ConfigurationError(f"{setting} must be a collection of error classes and names, not {listed!r}")
+            raise ConfigurationError(f"{setting} must be a collection of error classes and names, not {shown(listed)}")
         for item in listed:
             if not (isinstance(item, str) and item) and not _is_error(item):
                 raise ConfigurationError(
-                    f"{setting} takes subclasses of Exception and names of application errors, not {item!r}"
+                    f"{setting} takes subclasses of Exception and names of application errors, not {shown(item)}"
                 )
         self._kinds = tuple(item for item in listed if isinstance(item, type))
         self._names = frozenset(item for item in listed if isinstance(item, str))

@@ -13,7 +13,7 @@ from resilient_rpc.events import PolicyEvent
 from resilient_rpc.policies.budget import RetryBudget, common_budget
 from resilient_rpc.policies.course import Course
 from resilient_rpc.policies.repeatable import Listed, Refusal
-from resilient_rpc.policies.settings import check_count, check_seconds
+from resilient_rpc.policies.settings import check_count, check_function, check_name, check_seconds, shown
 
 if TYPE_CHECKING:
     from resilient_rpc.call import Call, Reply
@@ -127,10 +127,10 @@ class Retry:
             raise ConfigurationError(f"Retry.base ({self.base!r}) must not be more than Retry.cap ({self.cap!r})")
         if self.budget is not None and not isinstance(self.budget, RetryBudget):
             raise ConfigurationError(
-                f"Retry.budget must be a RetryBudget, not {self.budget!r}; for none, RetryBudget.unlimited()"
+                f"Retry.budget must be a RetryBudget, not {shown(self.budget)}; for none, RetryBudget.unlimited()"
             )
-        if not callable(self.random):
-            raise ConfigurationError(f"Retry.random must be a function, not {self.random!r}")
+        check_function("Retry.random", self.random)
+        check_name("Retry.name", self.name)
         object.__setattr__(self, "bucket", common_budget() if self.budget is None else self.budget)
         object.__setattr__(self, "_listed", Listed("Retry.retry_on", self.retry_on))
         if any(strategy is not None for strategy in (self.retry, self.wait, self.stop)):
@@ -145,7 +145,7 @@ class Retry:
             if strategy is None:
                 continue
             if not callable(strategy) or isinstance(strategy, type):
-                raise ConfigurationError(f"Retry.{name} must be a strategy of tenacity, not {strategy!r}")
+                raise ConfigurationError(f"Retry.{name} must be a strategy of tenacity, not {shown(strategy)}")
             for other in replaced:
                 if getattr(self, other) != defaults[other]:
                     raise ConfigurationError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from resilient_rpc.call import UNSAFE
 from resilient_rpc.errors import DeadlineExceeded, Expired
-from resilient_rpc.policies.settings import check_seconds
+from resilient_rpc.policies.settings import check_flag, check_seconds
 
 if TYPE_CHECKING:
     from resilient_rpc.call import Call, Reply
@@ -39,6 +39,7 @@ class AttemptTimeout:
 
     def __post_init__(self) -> None:
         check_seconds("AttemptTimeout.limit", self.limit)
+        check_flag("AttemptTimeout.repeatable_only", self.repeatable_only)
 
     async def __call__(self, call: Call, proceed: Handler, /) -> Reply:
         """Carry the call on with a nearer deadline, if the limit is nearer than its own."""

@@ -16,7 +16,7 @@ from resilient_rpc.policies.cache.keys import Vary, key_of, name_to_void
 from resilient_rpc.policies.cache.rules import Rules
 from resilient_rpc.policies.cache.settings import Negative, Tags, check_methods, check_negative, check_tags
 from resilient_rpc.policies.cache.state import State
-from resilient_rpc.policies.settings import check_count, check_seconds, check_share
+from resilient_rpc.policies.settings import check_count, check_function, check_name, check_seconds, check_share, shown
 
 if TYPE_CHECKING:
     from resilient_rpc.call import Call
@@ -93,11 +93,12 @@ class Cache:
         check_count("Cache.max_bytes", self.max_bytes, least=4096)
         check_seconds("Cache.stale", self.stale, zero=True)
         check_seconds("Cache.stale_if_error", self.stale_if_error, zero=True)
+        check_name("Cache.name", self.name)
+        check_function("Cache.random", self.random)
+        check_function("Cache.vary", self.vary, none=True)
         check_tags(self.tags)
-        if self.vary is not None and not callable(self.vary):
-            raise ConfigurationError(f"Cache.vary must be a function of the call, or None, not {self.vary!r}")
         if self.shared is not None and not hasattr(self.shared, "attach"):
-            raise ConfigurationError(f"Cache.shared must be a RedisCache, or None, not {self.shared!r:.200}")
+            raise ConfigurationError(f"Cache.shared must be a RedisCache, or None, not {shown(self.shared)}")
         rules = Rules(
             ttl=self.ttl,
             jitter=self.jitter,

@@ -15,7 +15,7 @@ from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.policies.cache.keys import EVERYTHING
 from resilient_rpc.policies.cache.records import MAX_LIFE, Record, read_record, read_void
 from resilient_rpc.policies.cache.subscriber import Connections
-from resilient_rpc.policies.settings import check_count, check_seconds
+from resilient_rpc.policies.settings import check_count, check_flag, check_seconds, shown
 
 if TYPE_CHECKING:
     from resilient_rpc.policies.cache.voids import Voids
@@ -74,9 +74,10 @@ class RedisCache:
             raise ConfigurationError("RedisCache.url must begin with redis://, rediss:// or unix://")
         prefix: Any = self.prefix
         if not isinstance(prefix, str) or not prefix:
-            raise ConfigurationError(f"RedisCache.prefix must be a text, not {prefix!r}")
+            raise ConfigurationError(f"RedisCache.prefix must be a text, not {shown(prefix)}")
         check_seconds("RedisCache.timeout", self.timeout)
         check_count("RedisCache.max_value", self.max_value)
+        check_flag("RedisCache.broadcast", self.broadcast)
         connections = Connections(
             self.url,
             timeout=self.timeout,

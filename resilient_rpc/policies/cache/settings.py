@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from resilient_rpc.errors import ApplicationError, ConfigurationError, RpcError
-from resilient_rpc.policies.settings import check_seconds
+from resilient_rpc.policies.settings import check_seconds, shown
 
 Negative = Mapping["type[Exception] | str", float] | Collection["type[Exception] | str"]
 Tags = Callable[[Any], Collection[str]] | Mapping[str, Collection[str]]
@@ -17,10 +17,10 @@ def check_methods(methods: Any) -> frozenset[str] | None:
     if methods is None:
         return None
     if isinstance(methods, str) or not isinstance(methods, Collection):
-        raise ConfigurationError(f"Cache.methods must be a collection of full names, or None, not {methods!r:.200}")
+        raise ConfigurationError(f"Cache.methods must be a collection of full names, or None, not {shown(methods)}")
     for name in methods:
         if not isinstance(name, str) or "." not in name:
-            raise ConfigurationError(f"Cache.methods: {name!r:.200} is not a full name, such as 'orders.price'")
+            raise ConfigurationError(f"Cache.methods: {shown(name)} is not a full name, such as 'orders.price'")
     return frozenset(methods)
 
 
@@ -29,7 +29,7 @@ def check_negative(negative: Any, ttl: float) -> dict[type[Exception] | str, flo
     check_seconds("Cache.negative_ttl", ttl)
     if isinstance(negative, str) or not isinstance(negative, Collection):
         raise ConfigurationError(
-            f"Cache.negative must be a collection or mapping of error types, not {negative!r:.200}"
+            f"Cache.negative must be a collection or mapping of error types, not {shown(negative)}"
         )
     seconds = dict(negative) if isinstance(negative, Mapping) else dict.fromkeys(negative, ttl)
     for kind, value in seconds.items():
@@ -42,7 +42,7 @@ def _check_kind(kind: Any) -> None:
     if isinstance(kind, str):
         return
     if not (isinstance(kind, type) and issubclass(kind, Exception)):
-        raise ConfigurationError(f"Cache.negative: {kind!r:.200} is neither a class of errors nor an error's `type`")
+        raise ConfigurationError(f"Cache.negative: {shown(kind)} is neither a class of errors nor an error's `type`")
     if issubclass(kind, RpcError) and not issubclass(kind, ApplicationError):
         raise ConfigurationError(
             f"Cache.negative: {kind.__name__} is no answer of the application, and may be over with the next call; "
@@ -56,7 +56,7 @@ def check_tags(tags: Any) -> None:
         return
     if not isinstance(tags, Mapping):
         raise ConfigurationError(
-            f"Cache.tags must be a function of the call, or a mapping by method, not {tags!r:.200}"
+            f"Cache.tags must be a function of the call, or a mapping by method, not {shown(tags)}"
         )
     for method, named in tags.items():
         check_tag_names(f"Cache.tags[{method!r}]", named)
@@ -65,7 +65,7 @@ def check_tags(tags: Any) -> None:
 def check_tag_names(name: str, tags: Any) -> tuple[str, ...]:
     """The tags as a tuple; ConfigurationError unless all are texts."""
     if isinstance(tags, str) or not isinstance(tags, Collection) or not all(isinstance(tag, str) for tag in tags):
-        raise ConfigurationError(f"{name} must be a collection of texts, not {tags!r:.200}")
+        raise ConfigurationError(f"{name} must be a collection of texts, not {shown(tags)}")
     return tuple(tags)
 
 
