@@ -84,6 +84,11 @@ class Course:
         """What the reply is written in."""
         return self.job.letter.codec
 
+    @property
+    def places(self) -> int:
+        """Calls that may wait without a slot."""
+        return self._slots.places
+
     def hold(self, retry_after: float) -> None:
         """From here on the outcome is recorded: who does not get it in time is told that it is in progress."""
         self.recorded = retry_after
@@ -119,6 +124,9 @@ class ServedCall(Call, frozen=True, kw_only=True, eq=False):
 
 class Slots(Protocol):
     """Where calls run."""
+
+    places: int
+    """Calls that may wait without a slot."""
 
     def in_thread(self, job: Job, /) -> asyncio.Future[tuple[Any, Exception | None]]:
         """Have the handler run in a thread; RuntimeError if there is none.

@@ -74,6 +74,11 @@ class ServingOptions:
     tenant: str = TENANT
     """Whose idempotency keys these are, where no filter has proof of the sender."""
 
+    @property
+    def unacked(self) -> int:
+        """Messages that the broker sends ahead."""
+        return self.prefetch or min(2 * self.concurrency, 65_535)
+
     def __post_init__(self) -> None:
         for name in ("concurrency", "prefetch"):
             value = getattr(self, name)
@@ -121,7 +126,13 @@ class Serving:
             done=self._answered,
         )
         self._executor = Executor(
-            loop, options.concurrency, self._done, f"rpc-{queue.service}", worked_off=self._outbox.flush
+            loop,
+            options.concurrency,
+            self._done,
+            f"rpc-{queue.service}",
+            worked_off=self._outbox.flush,
+            # What waits is not acked: if all that may be unacked waited, nothing would be delivered that could run.
+            places=max(options.unacked - options.concurrency, 0),
         )
         forwards = self._outbox.forwards
         self._dead = DeadLetters(queue, name, forwards, hub, self._replaced, cuttable=filters is None)
@@ -164,10 +175,8 @@ class Serving:
     # -- in
 
     async def _open(self) -> Consumer:
-        options = self._options
-        prefetch = options.prefetch or min(2 * options.concurrency, 65_535)
         timeout = self._transport.connect_timeout
-        return await self._transport.consumer(self, self._queue, prefetch=prefetch, timeout=timeout)
+        return await self._transport.consumer(self, self._queue, prefetch=self._options.unacked, timeout=timeout)
 
     def _opened(self, session: Consumer) -> None:
         self._session = session

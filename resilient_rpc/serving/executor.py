@@ -88,8 +88,13 @@ class Executor:
         name: str,
         *,
         worked_off: Callable[[], None] = lambda: None,
+        places: int = 1_000,
     ) -> None:
-        """`done` takes what becomes of each call; `worked_off` is told when none is left that could run now."""
+        """`done` takes what becomes of each call; `worked_off` is told when none is left that could run now.
+
+        `places`: calls that may wait without a slot, so that there is still something delivered for those with one.
+        """
+        self.places = places
         self._loop, self._slots, self._done, self._worked_off = loop, slots, done, worked_off
         self._waiting: deque[Job] = deque()
         self._returning: deque[asyncio.Future[None]] = deque()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import sys
 import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -83,6 +84,7 @@ class _Served:
     """As `Served`, of a call that no server has a part in."""
 
     began = ended = 0
+    places = sys.maxsize
     replayed = False
     codec: Codec = MSGPACK
 

@@ -72,7 +72,7 @@ class Idempotency:
     wait: float = 5.0
     """Seconds for which a repeat waits for the first one's answer, 0 or more; never beyond its deadline."""
     max_waiting: int = 1000
-    """Repeats that wait, at most, 0 or more."""
+    """Repeats that wait, at most, 0 or more; and never more than messages are taken ahead of the slots."""
     on_takeover: OnTakeover = "rerun"
     """What becomes of a call whose server has died: `rerun`, or `fail_unknown` for what must not be done twice."""
     on_store_error: OnStoreError = "closed"

@@ -34,6 +34,10 @@ class Served(Protocol):
         """What the reply is written in."""
 
     @property
+    def places(self) -> int:
+        """Calls that may wait without a slot."""
+
+    @property
     def tenant(self) -> str:
         """Whose keys these are: nothing that a message says of itself."""
 

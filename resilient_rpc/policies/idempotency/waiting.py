@@ -35,8 +35,9 @@ class Wait:
         self._left = lease_left
         if self._call.runtime.now() >= self._until:
             raise self._in_progress("it is being executed")
-        if not state.line_up(rules.max_waiting):
-            raise self._in_progress(f"it is being executed, and {rules.max_waiting} calls wait for others already")
+        places = min(rules.max_waiting, self._served.places)
+        if not state.line_up(places):
+            raise self._in_progress(f"it is being executed, and {places} calls wait for others already")
         self._served.step_out()
         try:
             return await self._watch()

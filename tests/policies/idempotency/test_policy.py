@@ -777,7 +777,8 @@ def test_it_is_for_servers(runtime: Bench, world: World) -> None:
     [
         ({"store": "redis://"}, "store"), ({"ttl": 0}, "ttl"), ({"ttl": 4}, "ttl"), ({"ttl": math.inf}, "ttl"),
         ({"lease": 0}, "lease"), ({"lease": "5"}, "lease"), ({"wait": -1}, "wait"),
-        ({"max_waiting": -1}, "max_waiting"), ({"max_waiting": 1.5}, "max_waiting"), ({"on_takeover": "retry"}, "on_takeover"),
+        ({"max_waiting": -1}, "max_waiting"), ({"max_waiting": 1.5}, "max_waiting"),
+        ({"on_takeover": "retry"}, "on_takeover"),
         ({"on_store_error": "ignore"}, "on_store_error"), ({"abandon_on": "ValueError"}, "abandon_on"),
         ({"abandon_on": (5,)}, "abandon_on"), ({"abandon_on": (BaseException,)}, "abandon_on"),
         ({"abandon_on": ("",)}, "abandon_on"), ({"abandon_on": 5}, "abandon_on"), ({"key": "sku"}, "key"),
