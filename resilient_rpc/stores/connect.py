@@ -82,8 +82,8 @@ def read_url(name: str, url: Any) -> RedisUrl:
         return _read(name, parts)
     except ConfigurationError:
         raise
-    except ValueError as error:  # of a port, of brackets
-        raise ConfigurationError(f"{name} is no URL: {error}") from None
+    except ValueError:  # of a port or of brackets, and its text may hold a piece of a password
+        raise ConfigurationError(f"{name} is no URL: percent-encode what stands in user and password") from None
 
 
 def _read(name: str, parts: SplitResult) -> RedisUrl:

@@ -30,6 +30,7 @@ _CODES: Mapping[str, _Meaning] = {
     "CROSSSLOT": _Meaning(StoreRefused, "cluster", "this Redis is a node of a cluster: use redis+cluster://"),
     "max number of clients": _Meaning(StoreUnavailable, "clients", "Redis takes no more connections (maxclients)"),
     "NOAUTH": _Meaning(StoreRefused, "credentials", "Redis wants a password"),
+    "unauthenticated": _Meaning(StoreRefused, "credentials", "Redis wants a password"),
     "WRONGPASS": _Meaning(StoreRefused, "credentials", "Redis does not accept the user or the password"),
     "invalid password": _Meaning(StoreRefused, "credentials", "Redis does not accept the password"),
     "Invalid Username or Password": _Meaning(StoreRefused, "credentials", "Redis does not accept the password"),

@@ -62,7 +62,6 @@ class Lane:
     async def do(self, step: Step) -> Any:
         """The outcome of a step. StoreError when there is none in time."""
         step.future = self._loop.create_future()
-        step.until = self._loop.time() + self._timeout
         self._coalescer.add(step)
         return await step.future
 
@@ -72,15 +71,20 @@ class Lane:
 
     async def aclose(self) -> None:
         """Fail what is waiting, end what is under way, close the connections."""
-        tasks = [*(flight.task for flight in self._flights), *self._disowning, *self._beside]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         while self._coalescer.inbox:
             self._coalescer.inbox.popleft().fail(unavailable("closed", sent=False))
+        while tasks := [*(flight.task for flight in self._flights), *self._disowning, *self._beside]:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         await self.nodes.aclose()
 
     def _flush(self) -> None:
+        until = self._loop.time() + self._timeout  # from now on: what held the loop since they came is not Redis
+        for step in reversed(self._coalescer.inbox):
+            if step.until:
+                break
+            step.until = until
         while self._coalescer.inbox and len(self._flights) < self._limit:
             steps = self._take()
             if steps:
@@ -115,11 +119,8 @@ class Lane:
         flight.task.cancel()
 
     async def _carry(self, flight: _Flight) -> None:
-        reason: Reason = "closed"
         try:
             await self.nodes.run(flight.steps)
-        except asyncio.CancelledError:
-            reason = "timeout" if flight.expired else "closed"
         except StoreError as error:
             for step in flight.steps:
                 step.fail(type(error)(str(error), reason=error.reason, written=False, retry_after=error.retry_after))
@@ -127,14 +128,14 @@ class Lane:
             log.exception("steps could not be carried out")
             for step in flight.steps:
                 step.fail(StoreError(f"{error!r:.200}", written=None if step.sent else False))
-        for step in flight.steps:
-            if step.result is None and not step.future.done():
-                step.fail(unavailable(reason, sent=step.sent))
 
     def _landed(self, flight: _Flight, _: asyncio.Task[None]) -> None:
         self._flights.discard(flight)
         flight.timer.cancel()
+        reason: Reason = "timeout" if flight.expired else "closed"
         for step in flight.steps:
+            if step.result is None and not step.future.done():
+                step.fail(unavailable(reason, sent=step.sent))
             if step.owner and _nobody_has(step) and len(self._disowning) < MAX_DISOWNED:
                 _keep(self._loop.create_task(self._disown(step)), self._disowning)
         if self._coalescer.inbox:

@@ -118,7 +118,7 @@ class Node:
             if asking:
                 await _read(connection)
             answer = await _read(connection)
-            if isinstance(answer, list) and (len(answer) != len(group) + 1 or answer[0] != number):
+            if not isinstance(answer, ResponseError) and not _is_of(answer, number, len(group)):
                 await connection.disconnect(nowait=True)
                 raise _Desync
             answers.append(answer)
@@ -190,6 +190,10 @@ def fault_of_connection(error: BaseException, *, sent: bool) -> StoreError:
         fault = unavailable("lost" if sent else "down", sent=sent)
     fault.__cause__ = error
     return fault
+
+
+def _is_of(answer: Any, number: bytes, steps: int) -> bool:
+    return isinstance(answer, list) and len(answer) == steps + 1 and bool(answer[0] == number)
 
 
 async def _read(connection: AbstractConnection) -> Any:

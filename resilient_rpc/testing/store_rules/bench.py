@@ -16,7 +16,10 @@ LONG = 60.0
 """Seconds: the lease and the ttl of what must not end while a rule looks at it."""
 SHORT = 0.05
 """Seconds: those of what must."""
+TRIES = 200
+"""How often what must come about is looked for, each `SHORT`."""
 CROWD = 40
+"""Callers at once."""
 PAYLOAD = bytes(range(256))
 
 
@@ -49,7 +52,7 @@ class Bench:
 
     async def until(self, condition: Callable[[], Awaitable[bool]], otherwise: str) -> None:
         """Wait until it holds."""
-        for _ in range(200):
+        for _ in range(TRIES):
             if await condition():
                 return
             await asyncio.sleep(SHORT)

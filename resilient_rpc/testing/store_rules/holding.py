@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from resilient_rpc.stores import Busy, Record, RecordKey, Replay, TakenOver
@@ -131,13 +132,13 @@ async def deleting(bench: Bench) -> None:
 
 
 async def _refused(bench: Bench, key: RecordKey, epoch: int) -> None:
-    asked = {
-        "renew": bench.store.renew(key, epoch, lease=LONG),
-        "complete": bench.store.complete(key, epoch, b"stolen", ok=True, ttl=LONG),
-        "abandon": bench.store.abandon(key, epoch),
+    asked: dict[str, Callable[[], Coroutine[Any, Any, bool]]] = {
+        "renew": lambda: bench.store.renew(key, epoch, lease=LONG),
+        "complete": lambda: bench.store.complete(key, epoch, b"stolen", ok=True, ttl=LONG),
+        "abandon": lambda: bench.store.abandon(key, epoch),
     }
     for name, ask in asked.items():
-        said = await ask
+        said = await ask()
         expect(said is False, f"{name}() of an epoch that does not hold the record returned {said!r}")
 
 
