@@ -215,6 +215,17 @@ class Serving:
         if delivery.redelivered and self._returns is not None and "user_id" not in delivery.properties:
             self._returns.take(letter)
             return
+        if letter.returns and self._returns is not None and self._returns.hold(letter, self._resume):
+            return
+        self._accept(letter)
+
+    def _resume(self, letter: Letter) -> None:
+        """A copy may run now; unless it has gone back with its session, and comes again."""
+        if letter.session is (self._session or self._consuming.session):
+            self._accept(letter)
+
+    def _accept(self, letter: Letter) -> None:
+        delivery = letter.delivery
         self._letters[letter.key] = letter
         if letter.returns:
             delivery.redelivered = True  # the message; this copy of it is new

@@ -3,6 +3,8 @@
 A message that came back says no more than that it did. So its place is taken by a copy that says how often: published
 to the same queue, confirmed, and only then is the first one acked. A server that dies between the two leaves both.
 
+A copy that comes to the same server is held until that ack is out: its handler may end the process at once.
+
 Whoever crashes its server takes along what this server had at hand. So what has come back twice is tried one at a time:
 what waits for its turn is not counted, and what is innocent does not reach the limit with the guilty.
 """
@@ -19,6 +21,8 @@ from resilient_rpc.transport.deadletters import DELIVERIES, copied
 
 SUSPECT = 2
 """So many returns make a message one that is tried alone."""
+ACK_FIRST = 0.02
+"""Seconds after which an ack is with the broker, as a rule: some turns of the loop, and the way."""
 WATCH = 0.5
 """Seconds that the next suspect waits when another server has got the copy of the last one."""
 
@@ -37,7 +41,11 @@ class Returns:
     ) -> None:
         """`settle(letter, ok)`: a copy has taken the letter's place; `bury`: it is over the limit."""
         self._limit, self._queue, self._forwards, self._settle, self._bury = limit, queue, forwards, settle, bury
-        self._known: dict[object, Letter] = {}
+        self._known: dict[object, list[Letter]] = {}
+        self._acked: dict[object, list[Letter]] = {}
+        """Those whose ack is on its way."""
+        self._held: dict[Letter, Callable[[], None]] = {}
+        """Copies that wait for the ack of the letter that they replace."""
         self._suspects: deque[Letter] = deque()
         self._tried: Letter | None = None
         """The suspect whose copy is under way to whoever takes it."""
@@ -48,23 +56,33 @@ class Returns:
     @property
     def pending(self) -> int:
         """Messages that still await their copy."""
-        return len(self._known)
+        return sum(map(len, self._known.values()))
 
     def take(self, letter: Letter) -> None:
         """A message came back."""
-        known = self._known.get(letter.key)
-        if known is not None and known.returns == letter.returns:  # once more, while its copy is on its way
-            known.session, known.tag = letter.session, letter.tag
-        elif letter.returns >= self._limit:
+        for known in self._known.get(_mark(letter), ()):
+            if known.returns == letter.returns and known.session is not letter.session:
+                known.session, known.tag = letter.session, letter.tag  # once more, while its copy is on its way
+                return
+        if letter.returns >= self._limit:
             letter.deaths.append((-1, "delivery_limit", None))
             self._bury(letter)
         else:
-            self._known[letter.key] = letter
+            self._known.setdefault(_mark(letter), []).append(letter)
             if letter.returns + 1 < SUSPECT:
                 self._copy(letter)
             else:
                 self._suspects.append(letter)
                 self._next()
+
+    def hold(self, copy: Letter, resume: Callable[[Letter], None]) -> bool:
+        """Whether a copy that came must wait: what it replaces is not acked yet. `resume` is called when it is."""
+        mark = _mark(copy)
+        for known in (*self._known.get(mark, ()), *self._acked.get(mark, ())):
+            if known.returns + 1 == copy.returns and known not in self._held:
+                self._held[known] = lambda: resume(copy)
+                return True
+        return False
 
     def arrived(self, letter: Letter) -> None:
         """A copy came to this server."""
@@ -83,7 +101,7 @@ class Returns:
         waiting = list(self._suspects)
         self._suspects.clear()
         for letter in waiting:
-            self._known.pop(letter.key, None)
+            _drop(self._known, letter)
         return waiting
 
     def close(self) -> None:
@@ -102,13 +120,22 @@ class Returns:
         self._forwards.add(Forward(self._queue, body, properties, correlation, lambda ok: self._copied(letter, ok)))
 
     def _copied(self, letter: Letter, ok: bool) -> None:
-        self._known.pop(letter.key, None)
+        _drop(self._known, letter)
+        self._acked.setdefault(_mark(letter), []).append(letter)
         self._settle(letter, ok)
+        asyncio.get_running_loop().call_later(ACK_FIRST, self._release, letter)
         if letter is self._tried:
             self._tried = None
             if not self._here:
                 self._watch = asyncio.get_running_loop().call_later(WATCH, self._watched)
             self._next()
+
+    def _release(self, letter: Letter) -> None:
+        """Its copy may run."""
+        _drop(self._acked, letter)
+        held = self._held.pop(letter, None)
+        if held is not None:
+            held()
 
     def _watched(self) -> None:
         self._watch = None
@@ -118,3 +145,15 @@ class Returns:
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+
+
+def _drop(letters: dict[object, list[Letter]], letter: Letter) -> None:
+    mark = _mark(letter)
+    letters[mark].remove(letter)
+    if not letters[mark]:
+        del letters[mark]
+
+
+def _mark(letter: Letter) -> object:
+    """What a message has in common with its copies."""
+    return letter.reply_to, letter.correlation_id, hash(letter.delivery.body)

@@ -67,14 +67,48 @@ class Rig:
 
 
 def test_the_first_return_is_copied_at_once() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        for name in "abc":
+            rig.take(name)
+        assert rig.copies == [("a", 1), ("b", 1), ("c", 1)]
+        assert (rig.returns.pending, rig.settled) == (3, [])
+        rig.sent[1].done(True)
+        rig.sent[0].done(False)
+        assert (rig.returns.pending, rig.settled) == (1, [("b", True), ("a", False)])
+
+    asyncio.run(scenario())
+
+
+def test_a_copy_does_not_run_before_what_it_replaces_is_acked() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        rig.take("a")
+        resumed: list[Letter] = []
+        early, late, other = rig.letter("a", 1), rig.letter("a", 1), rig.letter("b", 1)
+        assert rig.returns.hold(early, resumed.append)
+        assert not rig.returns.hold(late, resumed.append), "only one can be the copy"
+        assert not rig.returns.hold(other, resumed.append)
+        assert not rig.returns.hold(rig.letter("a", 2), resumed.append)
+        rig.sent[0].done(True)
+        assert (rig.settled, resumed) == ([("a", True)], [])
+        await turns(lambda: resumed == [early])
+        rig.take("c")
+        rig.sent[1].done(True)
+        assert rig.returns.hold(rig.letter("c", 1), resumed.append), "the ack is on its way"
+        await turns(lambda: len(resumed) == 2)
+        assert not rig.returns.hold(rig.letter("c", 1), resumed.append)
+
+    asyncio.run(scenario())
+
+
+def test_two_messages_that_look_the_same_are_two() -> None:
     rig = Rig()
-    for name in "abc":
-        rig.take(name)
-    assert rig.copies == [("a", 1), ("b", 1), ("c", 1)]
-    assert (rig.returns.pending, rig.settled) == (3, [])
-    rig.sent[1].done(True)
-    rig.sent[0].done(False)
-    assert (rig.returns.pending, rig.settled) == (1, [("b", True), ("a", False)])
+    first, second = rig.letter("a", tag=1), rig.letter("a", tag=2)
+    second.session = first.session
+    rig.returns.take(first)
+    rig.returns.take(second)
+    assert (rig.copies, rig.returns.pending) == ([("a", 1), ("a", 1)], 2)
 
 
 @pytest.mark.parametrize("limit", [1, 3])
