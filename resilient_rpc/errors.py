@@ -63,7 +63,7 @@ class RpcError(Exception):
     attempts: int = 1
     history: tuple[BaseException, ...] = ()
     policy: str = ""
-    """The policy that is to blame, where one broke the rules."""
+    """The policy that is to blame, where one broke the rules; of a plug-in, also where it refused the call."""
     counted: ClassVar[bool] = False
     """Whether a circuit breaker counts it as a failure of the target."""
 

@@ -60,7 +60,13 @@ def log_events(
     A handler that may block (a file, a socket) blocks the caller whose event it writes: put a
     `logging.handlers.QueueHandler` before it.
     """
-    chosen = dict(levels or {})
+    if not callable(getattr(source, "on", None)):
+        raise ConfigurationError(f"{source!r:.200} has no events: give a client or a server")
+    if not isinstance(levels or {}, Mapping):
+        raise ConfigurationError(f"levels={levels!r:.200}: give a mapping from type of event to level")
+    chosen: dict[Any, int] = dict(levels or {})
+    if strange := [kind for kind in chosen if not (isinstance(kind, type) and issubclass(kind, Event))]:
+        raise ConfigurationError(f"levels: {strange[0]!r:.200} is not a type of event, such as CallEnded")
     if wrong := [level for level in chosen.values() if level not in METHODS]:
         raise ConfigurationError(f"levels: {wrong[0]!r} is not a level of logging, such as logging.INFO")
     write = _writer(logging.getLogger("resilient_rpc.events") if logger is None else logger)
@@ -102,6 +108,8 @@ def _plain(value: object) -> str | float | None:
     """Numbers as they are, texts in one line and not too long, of all else only the type."""
     if value is None or isinstance(value, int | float):
         return value
+    if isinstance(value, tuple) and all(isinstance(item, str) for item in value):
+        value = " ".join(item.partition("(")[0] for item in value)  # a chain: its policies, without their settings
     if not isinstance(value, str):
         return type(value).__name__
     text = _CREDENTIALS.sub("***@", str(value))

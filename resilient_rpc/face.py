@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, TypedDict, TypeVar
 
 from resilient_rpc import forking
-from resilient_rpc.call import Safety
+from resilient_rpc.call import UNSAFE, Safety
 from resilient_rpc.caller import Caller, CallerOptions, default_policies
 from resilient_rpc.chain import Plan
 from resilient_rpc.chain.classes import check_classes
@@ -188,7 +188,7 @@ def _plan(policies: Iterable[Policy] | None, safety: Safety | Mapping[str, Safet
     if policies is not None and not isinstance(policies, Iterable):
         raise ConfigurationError(f"policies={policies!r:.200}: give a list of policies")
     plan = Plan(default_policies() if policies is None else policies)
-    if isinstance(safety, Mapping):
+    if safety is not UNSAFE:  # which is what nobody has declared: a call, or its contract, may say more
         check_classes(plan.policies, safety)
     return plan
 

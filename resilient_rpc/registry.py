@@ -8,6 +8,7 @@ A package offers one by an entry point; nothing of it is imported before its nam
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import logging
@@ -64,6 +65,8 @@ class Registry:
             ConfigurationError: nobody offers the name, or more than one distribution does; the plug-in cannot be
                 imported, or is none of this kind. The message names the distribution.
         """
+        if not isinstance(name, str):
+            raise ConfigurationError(f"the name of a {self.noun} is a text, not {name!r:.200}")
         built_in, offered = self._built_in(), self._offered().get(name, [])
         if name in built_in:
             if offered:
@@ -78,15 +81,23 @@ class Registry:
     def make(self, name: str, settings: Mapping[str, Any]) -> Any:
         """An object of this kind, with these settings; ConfigurationError when it does not take them."""
         factory = self.load(name)
+        if unknown := _unknown_setting(factory, settings):
+            raise ConfigurationError(f"the {self.noun} {name!r} {unknown}")
         try:
             made = factory(**settings)
         except ConfigurationError:
             raise
         except TypeError as error:
-            raise ConfigurationError(f"the {self.noun} {name!r} does not take these settings: {error}") from error
+            raise ConfigurationError(f"{self._named(name)} does not take these settings: {error}") from error
+        except Exception as error:
+            raise ConfigurationError(f"{self._named(name)} cannot be made: {type(error).__name__}: {error}") from error
         if isinstance(made, type) or self._missing(type(made)):
-            raise ConfigurationError(f"the {self.noun} {name!r} is a function that made {made!r}, which is none")
+            raise ConfigurationError(f"{self._named(name)} is a function that made {made!r:.200}, which is none")
         return made
+
+    def _named(self, name: str) -> str:
+        offered = [] if name in self._built_in() else self._offered().get(name, [])
+        return f"the {self.noun} {name!r}{''.join(f' of {_origin(point)}' for point in offered)}"
 
     def _built_in(self) -> dict[str, Callable[..., Any]]:
         if self._package is None:
@@ -107,13 +118,13 @@ class Registry:
         names = [*self.known()]
         close = difflib.get_close_matches(_snake(name), names, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        return f"there is no {self.noun} {name!r}; {hint}known: {', '.join(names) or 'none'}"
+        return f"there is no {self.noun} {name!r:.100}; {hint}known: {', '.join(names) or 'none'}"
 
     def _import(self, point: EntryPoint) -> Callable[..., Any]:
         what = f"the {self.noun} {point.name!r} of {_origin(point)}"
         try:
             found = point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ConfigurationError(f"{what} cannot be loaded: {type(error).__name__}: {error}") from error
         if not callable(found):
             raise ConfigurationError(f"{what} is {found!r}; expected a class, or a function that makes one")
@@ -140,6 +151,19 @@ def _known(name: str, built_in: bool, offered: list[EntryPoint]) -> Known:
 def _origin(point: EntryPoint) -> str:
     whose = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unknown distribution"
     return f"{whose} ({point.value})"
+
+
+def _unknown_setting(factory: Callable[..., Any], settings: Mapping[str, Any]) -> str:
+    """What to say of the first setting that a class of data does not have; empty: none, or nobody knows."""
+    if not (isinstance(factory, type) and dataclasses.is_dataclass(factory)):
+        return ""
+    known = [item.name for item in dataclasses.fields(factory) if item.init]
+    unknown = next((setting for setting in settings if setting not in known), None)
+    if unknown is None:
+        return ""
+    close = difflib.get_close_matches(unknown, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"has no setting {unknown!r:.100}; {hint}known: {', '.join(known) or 'none'}"
 
 
 def _snake(name: str) -> str:

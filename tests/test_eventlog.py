@@ -22,6 +22,7 @@ from resilient_rpc.events import (
     PolicyFaulted,
 )
 from resilient_rpc.events import PolicyEvent as PolicyDecided
+from resilient_rpc.policies import Deadline, Fallback, for_
 from resilient_rpc.policies.adaptive import LimitChanged
 from resilient_rpc.policies.breaker_events import CircuitStateChanged
 from resilient_rpc.policies.chaos import ChaosInjected
@@ -211,6 +212,30 @@ def test_anything_else_is_no_logger(events: Events, logger: Any) -> None:
 def test_a_level_must_be_one(events: Events) -> None:
     with pytest.raises(ConfigurationError, match="levels: 7 is not a level"):
         log_events(events, levels={CallRejected: 7})
+
+
+@pytest.mark.parametrize(
+    ("source", "levels", "message"),
+    [
+        (3, None, "3 has no events: give a client or a server"),
+        (None, 7, "levels=7: give a mapping from type of event to level"),
+        (None, {"CallEnded": 10}, "levels: 'CallEnded' is not a type of event"),
+        (None, {int: 10}, "levels: <class 'int'> is not a type of event"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(events: Events, source: Any, levels: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        log_events(source or events, levels=levels)
+
+
+def test_a_chain_is_written_as_the_names_of_its_policies(caplog: pytest.LogCaptureFixture) -> None:
+    with Client("memory://nobody", policies=[Deadline(limit=20.0)]) as client:
+        log_events(client)
+        client.reload([for_("orders", Fallback(value="a secret")), Deadline(limit=10.0)])
+    (record,) = [
+        record for record in caplog.records if record.msg.startswith("%s") and "Reloaded" in record.getMessage()
+    ]
+    assert record.getMessage() == "ChainReloaded before=Deadline after=for_ Deadline"
 
 
 def test_it_writes_what_happens_to_a_client_and_to_a_server(caplog: pytest.LogCaptureFixture, service: str) -> None:

@@ -84,9 +84,37 @@ def test_a_policy_is_made_with_its_settings() -> None:
     assert made.limit == 20.0
 
 
-def test_a_setting_that_it_does_not_have_is_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"the policy 'deadline' does not take these settings: .*limits"):
+def test_a_setting_that_it_does_not_have_is_named_with_the_nearest() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"'deadline' has no setting 'limits'; did you mean 'limit'. known: limit$"
+    ):
         policy("deadline", limits=20.0)
+    with pytest.raises(
+        ConfigurationError, match=r"'attempt_timeout' has no setting 'xyz'; known: limit, repeatable_only$"
+    ):
+        policy("attempt_timeout", xyz=1)
+
+
+def test_a_setting_that_is_missing_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"the policy 'deadline' does not take these settings: .*'limit'"):
+        policy("deadline")
+
+
+def test_a_plug_in_that_fails_with_its_settings_is_named(install: Install) -> None:
+    def broken(pause: float) -> Any:
+        return Twice(1 / pause)
+
+    install("resilient-broken", broken=broken)
+    with pytest.raises(ConfigurationError, match=r"'broken' of resilient-broken 1\.2 .* cannot be made: ZeroDivision"):
+        policy("broken", pause=0)
+    with pytest.raises(ConfigurationError, match=r"'broken' of resilient-broken 1\.2 .* does not take .*'pauses'"):
+        policy("broken", pauses=0)
+
+
+@pytest.mark.parametrize("name", [None, 3, b"retry"])
+def test_a_name_is_a_text(name: Any) -> None:
+    with pytest.raises(ConfigurationError, match="the name of a policy is a text, not "):
+        load_policy(name)
 
 
 def test_its_own_refusal_of_a_setting_comes_through() -> None:
@@ -113,7 +141,9 @@ def test_a_plug_in_may_be_a_function_that_makes_the_policy(install: Install) -> 
 
 def test_what_such_a_function_makes_must_be_a_policy(install: Install) -> None:
     install("resilient-twice", twice=lambda: "no policy", kind=lambda: Twice)
-    with pytest.raises(ConfigurationError, match="the policy 'twice' is a function that made 'no policy'"):
+    with pytest.raises(
+        ConfigurationError, match=r"'twice' of resilient-twice 1\.2 .* is a function that made 'no policy'"
+    ):
         policy("twice")
     with pytest.raises(ConfigurationError, match=r"made <class '.*Twice'>, which is none"):
         policy("kind")
@@ -146,6 +176,17 @@ def test_a_broken_plug_in_is_named_and_breaks_no_other(install: Install, found: 
         load_policy("broken")
     assert load_policy("twice") is Twice
     assert set(known_policies()) >= {"broken", "twice", "deadline"}
+
+
+def test_a_plug_in_that_ends_the_program_when_it_is_imported_does_not(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.joinpath("ends_the_program.py").write_text("raise SystemExit(3)\n")
+    install("resilient-broken", broken="ends_the_program:Policy")
+    with pytest.raises(
+        ConfigurationError, match=r"'broken' of resilient-broken 1\.2 .* cannot be loaded: SystemExit: 3"
+    ):
+        load_policy("broken")
 
 
 def test_a_built_in_name_cannot_be_taken_and_the_attempt_is_reported(

@@ -11,15 +11,15 @@ from resilient_rpc.chain.overrides import Override
 from resilient_rpc.errors import ConfigurationError
 
 
-def check_classes(policies: Sequence[Any], declared: Mapping[str, Safety]) -> None:
+def check_classes(policies: Sequence[Any], declared: Mapping[str, Safety] | Safety) -> None:
     """ConfigurationError when a policy is put on a method that is `declared` to be of a class that it cannot serve.
 
-    A policy names the classes that it serves in `requires`, and may name methods in its field `methods`; a `for_` puts
-    its policies on its own.
+    `declared`: the classes by method, or one for all. A policy names the classes that it serves in `requires`, and may
+    name methods in its field `methods`; a `for_` puts its policies on its own.
     """
     for policy, method in _placed(policies):
         allowed: frozenset[Safety] | None = getattr(policy, "requires", None)
-        safety = declared.get(method)
+        safety = declared.get(method) if isinstance(declared, Mapping) else declared
         if allowed is not None and safety is not None and safety not in allowed:
             classes = " or ".join(known for known in Safety if known in allowed)
             raise ConfigurationError(

@@ -12,7 +12,7 @@ from resilient_rpc.chain.binding import step_of
 from resilient_rpc.chain.faults import Blame, announce, hung, returned, shown
 from resilient_rpc.chain.visit import PATIENCE, LoopVisit, ThreadVisit, Visit
 from resilient_rpc.chain.watch import Watch
-from resilient_rpc.errors import UNKNOWN, RpcError
+from resilient_rpc.errors import UNKNOWN, Rejected, RpcError
 from resilient_rpc.runtime import AsyncioRuntime, BlockingRuntime, PolicySuspended, drive
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ class Guard:
             error.policy = shown(self._policy)
             error.certainty = visit.certainty or UNKNOWN
             announce(visit.call, self._policy, "suspended", error)
+        if isinstance(error, Rejected) and not error.policy and self._blame.culprit(error) is self._policy:
+            error.policy = shown(self._policy)
         if isinstance(error, RpcError):
             raise error
         failed = self._blame.failed(visit.call, error, visit.certainty, self._policy)

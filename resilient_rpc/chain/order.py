@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from resilient_rpc.errors import ConfigurationError
 
@@ -33,6 +34,9 @@ def check_order(policies: Sequence[Policy]) -> None:
     for place, outer in enumerate(policies):
         for inner in policies[place + 1 :]:
             _check_pair(outer, inner)
+            if outer is inner and role_of(outer) is not None:
+                same = name_of(outer)
+                raise ConfigurationError(f"the same {same} stands in the chain twice; take it once, or make another")
 
 
 def check_policy(policy: object) -> None:
@@ -40,7 +44,20 @@ def check_policy(policy: object) -> None:
     if isinstance(policy, type):
         raise ConfigurationError(f"{policy.__name__} is a class; pass an instance: {policy.__name__}(...)")
     if not callable(policy):
-        raise ConfigurationError(f"not a policy: {policy!r}; it needs `async def __call__(self, call, proceed, /)`")
+        needs = "it needs `async def __call__(self, call, proceed, /)`"
+        raise ConfigurationError(f"not a policy: {policy!r:.200}; {needs}")
+    if not _takes_two(policy):
+        raise ConfigurationError(f"{name_of(policy)} is no policy: it must take two arguments, `(call, proceed)`")
+
+
+def _takes_two(policy: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(policy).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # written in C, without a signature
+        return True
+    return True
 
 
 def role_of(policy: object) -> str | None:

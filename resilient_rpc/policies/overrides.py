@@ -22,6 +22,8 @@ def for_(pattern: str, *policies: Policy, without: Iterable[str] = ()) -> Any:
 
     Raises ConfigurationError for a name that no method can have, an unknown role in `without`, and a wrong order.
     """
+    if not isinstance(without, Iterable):
+        raise ConfigurationError(f"without={without!r:.200}: give a tuple of roles")
     if isinstance(without, str):
         raise ConfigurationError(f"without={without!r}: give a tuple of roles: without=({without!r},)")
     return Override(pattern, policies, tuple(without))

@@ -76,3 +76,13 @@ def test_a_client_checks_it_when_it_is_built_and_when_it_is_reloaded() -> None:
     with pytest.raises(ConfigurationError, match="Keep is put on"):
         client.reload(policies)
     Client("memory://x", policies=policies, safety="unsafe")
+
+
+def test_one_class_for_all_methods_is_checked_likewise() -> None:
+    policies: list[Any] = [for_("orders.create", Keep())]
+    with pytest.raises(
+        ConfigurationError, match=r"Keep is put on 'orders\.create', which safety= declares 'idempotent'"
+    ):
+        Client("memory://x", policies=policies, safety="idempotent")
+    Client("memory://x", policies=policies, safety="read_only")
+    Client("memory://x", policies=[Keep()], safety="idempotent")

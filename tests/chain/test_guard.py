@@ -13,10 +13,10 @@ import pytest
 from resilient_rpc.call import Call, Reply
 from resilient_rpc.chain import Chain
 from resilient_rpc.chain.visit import GRACE
-from resilient_rpc.errors import Certainty, DeadlineExceeded, NotConnected, PolicyFailed
+from resilient_rpc.errors import BulkheadFull, Certainty, DeadlineExceeded, NotConnected, PolicyFailed, RateLimited
 from resilient_rpc.events import Events, PolicyFaulted
 from resilient_rpc.pending import Pending
-from resilient_rpc.policies import Deadline
+from resilient_rpc.policies import Deadline, RateLimit
 from resilient_rpc.policy import Handler, Policy
 from resilient_rpc.runtime import PolicySuspended, drive, running_runtime
 from resilient_rpc.testing import VirtualClock
@@ -129,6 +129,29 @@ def test_errors_of_calls_pass_as_they_are(runtime: Bench, heard: Heard) -> None:
 
     assert type(heard.fails(runtime, [Custom(onward), Custom(onward)], down)) is NotConnected
     assert heard.faults == []
+
+
+def test_a_refusal_names_the_policy_of_another_that_refuses(runtime: Bench, heard: Heard) -> None:
+    async def full(_: Call, __: Handler) -> Any:
+        raise BulkheadFull("no room")
+
+    for policies in ([Custom(full, "mine")], [Custom(onward, "other"), Custom(full, "mine")]):
+        error = heard.fails(runtime, policies)
+        assert type(error) is BulkheadFull
+        assert error.policy == "Custom 'mine'"
+    assert not heard.faults
+
+
+def test_a_refusal_by_what_stands_inside_names_nobody_else(runtime: Bench, heard: Heard) -> None:
+    async def full(_: Call) -> Reply:
+        raise BulkheadFull("no room")
+
+    assert not heard.fails(runtime, [Custom(onward)], full).policy
+    limit = RateLimit(rate=0.001, burst=1)
+    runtime.call(Chain([limit], echo).handler)
+    error = heard.fails(runtime, [Custom(onward), limit])
+    assert type(error) is RateLimited
+    assert not error.policy
 
 
 def test_the_error_of_a_policy_of_ours_inside_of_another_names_ours(runtime: Bench, heard: Heard) -> None:

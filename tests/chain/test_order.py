@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_rpc import policies
+from resilient_rpc.call import Call, Reply
 from resilient_rpc.caller import default_policies
 from resilient_rpc.chain import ORDER, Plan, check_order
 from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.policy import Handler
 
 MAKE: dict[str, Callable[[Any], Any]] = {
     "fallback": lambda kind: kind(value=None),
@@ -26,10 +28,14 @@ MAKE: dict[str, Callable[[Any], Any]] = {
 """How to make one that has a setting without a default."""
 
 
+SERVERS = {"idempotency"}
+"""Roles that have no place in the chain of a client."""
+
+
 def built_in() -> dict[str, Any]:
-    """One policy of each role."""
+    """One policy of each role of a client's chain."""
     kinds = [kind for _, kind in inspect.getmembers(policies, inspect.isclass) if getattr(kind, "role", None)]
-    return {kind.role: MAKE.get(kind.role, lambda kind: kind())(kind) for kind in kinds}
+    return {kind.role: MAKE.get(kind.role, lambda kind: kind())(kind) for kind in kinds if kind.role not in SERVERS}
 
 
 BUILT_IN = built_in()
@@ -92,3 +98,29 @@ def test_any_selection_in_any_order_is_accepted_or_refused_with_a_reason(order: 
         assert not {"retry", "hedge"} <= {policy.role for policy in chosen}
         describe = Plan(chosen).describe()
         assert len(describe) == count
+
+
+def test_one_object_has_one_place() -> None:
+    for policy in USUAL:
+        with pytest.raises(ConfigurationError, match=rf"the same {type(policy).__name__} stands|exclude each other"):
+            check_order([policy, policy])
+
+    async def twice(call: Call, proceed: Handler) -> Reply:
+        return await proceed(call)
+
+    check_order([twice, twice])
+
+
+class OneArgument:
+    async def __call__(self, call: Call) -> Reply:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("policy", [OneArgument(), lambda: None, lambda call: None, lambda a, b, c: None])
+def test_what_cannot_be_given_a_call_and_the_way_on_is_no_policy(policy: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"is no policy: it must take two arguments, `\(call, proceed\)`"):
+        check_order([policy])
+
+
+def test_what_does_not_say_what_it_takes_is_believed() -> None:
+    check_order([min])

@@ -45,6 +45,7 @@ def test_a_malformed_name_that_means_nothing_is_refused(pattern: Any) -> None:
     [
         ((), (), "changes nothing"),
         ((), "retry", r"without='retry': give a tuple of roles: without=\('retry',\)"),
+        ((), None, "without=None: give a tuple of roles"),
         ((), (7,), "holds the names of roles"),
         ((Deadline,), (), "Deadline is a class"),
         ((7,), (), "not a policy: 7"),

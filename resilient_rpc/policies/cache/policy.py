@@ -134,7 +134,11 @@ class Cache:
 
     async def __call__(self, call: Call, proceed: Handler, /) -> Reply:
         """Answer from memory, or fetch the answer once for all who ask."""
-        if call.safety is not READ_ONLY or (self._methods is not None and call.method not in self._methods):
+        if self._methods is not None and call.method not in self._methods:
+            return await proceed(call)
+        if call.safety is not READ_ONLY:
+            if self._methods is not None:  # it was asked for by name, and nobody has said that it only reads
+                bypassed(call, self.name or "Cache", "safety")
             return await proceed(call)
         fetch = self._fetch
         state = fetch.state

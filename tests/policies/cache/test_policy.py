@@ -57,6 +57,17 @@ def test_methods_that_are_not_named_pass_by(runtime: Bench, shop: Shop) -> None:
     assert [call.method for call in shop.calls] == ["orders.price", "orders.list", "orders.list"]
 
 
+def test_a_named_method_that_nobody_has_declared_to_read_only_is_announced(runtime: Bench, shop: Shop) -> None:
+    events, seen = listening()
+    chain = compose([Cache(methods=["orders.price"])], shop)
+    for method in ("orders.price", "orders.list", "orders.price"):
+        runtime.call(chain, method, safety=IDEMPOTENT, events=events)
+    assert len(shop.calls) == 3
+    assert seen == ["bypassed: safety"] * 2
+    runtime.call(compose([Cache()], shop), safety=IDEMPOTENT, events=events)
+    assert len(seen) == 2
+
+
 def test_no_caller_can_change_the_value_of_another(runtime: Bench, shop: Shop) -> None:
     chain = compose([Cache()], shop)
     for _ in range(3):
