@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -13,8 +14,8 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import broker, idle, memory, overhead, policies, soak, table
-from benchmarks.cases import CASES, PEERS
+from benchmarks import broker, idle, memory, overhead, policies, soak, store, table
+from benchmarks.cases import CASES, KEYED, PEERS
 from benchmarks.rounds import Plan, Runs, measure
 
 
@@ -29,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--loop", choices=("asyncio", "uvloop"), default="asyncio", help="of AsyncClient, server, aio-pika"
     )
+    top.add_argument("--redis", metavar="URL", help="a running Redis, for calls with keys; default: as the broker")
     top.add_argument("--cases", nargs="+", choices=[case.key for case in CASES], default=[case.key for case in CASES])
     top.add_argument("--peers", nargs="*", choices=[peer.key for peer in PEERS], default=[peer.key for peer in PEERS])
     commands = top.add_subparsers(dest="command")
@@ -65,6 +67,13 @@ def environment(url: str | None) -> dict[str, Any]:
 
 def compare(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """The table."""
+    with contextlib.ExitStack() as running:
+        if set(options.cases) & {case.key for case in KEYED}:
+            options.redis = running.enter_context(store.redis_url(options.redis))
+        return _compare(options, console)
+
+
+def _compare(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     plan = Plan(
         url=options.broker,
         rounds=options.rounds,
@@ -72,6 +81,7 @@ def compare(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         cases=options.cases,
         peers=options.peers,
         loop=options.loop,
+        redis=options.redis or "",
     )
     runs: Runs = {}
     for number, one, found in measure(plan):

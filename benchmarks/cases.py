@@ -16,6 +16,8 @@ class Target:
 
     peer: str
     limit: float
+    more: bool = False
+    """`limit` is what may come on top of the peer's number, instead of a factor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +138,31 @@ def _with_chain(case: Case) -> Case:
 
 KEPT = 0.8
 """The share of the core's figures that a client with the default policies keeps."""
-CASES = CORE + tuple(_with_chain(case) for case in CORE if case.servers == 1)
+KEYED = (
+    Case(
+        key="keyed-64",
+        title="fresh keys, Idempotency(RedisStore), 64 in flight",
+        client=("ours-keyed", "--window", "64"),
+        server=("ours-server", "--store"),
+        targets=(Target(peer="A", limit=12),),
+    ),
+    Case(
+        key="keyed-64-replay",
+        title="replays, Idempotency(RedisStore), 64 in flight",
+        client=("ours-keyed", "--window", "64", "--replay"),
+        server=("ours-server", "--store"),
+        targets=(Target(peer="keyed-64", limit=1),),
+    ),
+    Case(
+        key="keyed-1",
+        title="fresh keys, Idempotency(RedisStore), one at a time",
+        client=("ours-keyed", "--window", "1"),
+        server=("ours-server", "--store"),
+        unit=MEDIAN,
+        targets=(Target(peer="async-1-chain", limit=250, more=True),),
+    ),
+)
+CASES = CORE + tuple(_with_chain(case) for case in CORE if case.servers == 1) + KEYED
 BURST_CALLS, BURST_SECONDS, BURST_SLOTS = 200, 0.02, 40
 IDEAL_US = BURST_CALLS * BURST_SECONDS / BURST_SLOTS * 1e6
 """What the burst takes when no server waits while another has a queue."""

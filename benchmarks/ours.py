@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import secrets
 import time
 from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.cases import BURST_CALLS, BURST_SECONDS
-from benchmarks.drive import check, drive_tasks, drive_threads, report, say
+from benchmarks.drive import WARM_UP, check, drive_tasks, drive_threads, report, say
 from resilient_rpc import AsyncClient, Batching, Client, Policy, Server
+from resilient_rpc.policies import Idempotency
+from resilient_rpc.stores import RedisStore
 
 
 def _batching(options: Namespace) -> Batching | None:
@@ -22,7 +26,14 @@ def _policies(options: Namespace) -> Sequence[Policy] | None:
 
 
 async def server(options: Namespace) -> None:
-    ours = Server(options.url, service=options.service, concurrency=options.concurrency, batching=_batching(options))
+    records = [Idempotency(RedisStore(options.redis, timeout=1.0))] if options.store else []
+    ours = Server(
+        options.url,
+        service=options.service,
+        concurrency=options.concurrency,
+        batching=_batching(options),
+        policies=records,
+    )
 
     @ours.method
     async def echo(n: int) -> dict[str, int]:
@@ -44,6 +55,19 @@ async def calls_by_tasks(options: Namespace) -> None:
 
         async def call(number: int) -> Any:
             return await client.call(method, {"n": number})
+
+        await drive_tasks(call, options.window, options.seconds)
+
+
+async def keyed_calls(options: Namespace) -> None:
+    """Each call with a key of its own; for replays, the same few keys again and again."""
+    method, run, fresh = f"{options.service}.echo", secrets.token_hex(8), itertools.count()
+    async with AsyncClient(options.url) as client:
+
+        async def call(number: int) -> Any:
+            key = number % WARM_UP if options.replay else next(fresh)
+            check(await client.call(method, {"n": key}, idempotency_key=f"{run}-{key}"), key)
+            return {"n": number}
 
         await drive_tasks(call, options.window, options.seconds)
 

@@ -15,6 +15,7 @@ from benchmarks.peers import aio_pika_jsonrpc, pika_tutorial
 PARTIES: dict[str, Callable[[argparse.Namespace], Any]] = {
     "ours-server": ours.server,
     "ours-async": ours.calls_by_tasks,
+    "ours-keyed": ours.keyed_calls,
     "ours-threads": ours.calls_by_threads,
     "ours-map": ours.calls_by_map,
     "ours-burst": ours.bursts,
@@ -43,6 +44,9 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=6)
     parser.add_argument("--single", action="store_true", help="batching off")
     parser.add_argument("--chain", action="store_true", help="the default policies, instead of none")
+    parser.add_argument("--store", action="store_true", help="the server keeps records of keys in --redis")
+    parser.add_argument("--redis", default="", metavar="URL")
+    parser.add_argument("--replay", action="store_true", help="keys that were used before")
     parser.add_argument("--arguments", action="store_true")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     options = parser.parse_args()

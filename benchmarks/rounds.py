@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 from benchmarks import broker
-from benchmarks.cases import CASES, IDEAL_US, PEERS, Case, Peer
+from benchmarks.cases import CASES, IDEAL_US, PEERS, Case, Peer, Target
 from benchmarks.process import party, servers
 
 Runs = dict[str, list[dict[str, Any]]]
@@ -27,6 +27,7 @@ class Plan:
     cases: Sequence[str] = tuple(case.key for case in CASES)
     peers: Sequence[str] = tuple(peer.key for peer in PEERS)
     loop: str = "asyncio"
+    redis: str = ""
 
     def parties(self) -> list[Case | Peer]:
         """In the order of a round; peers with whom no case is compared are left out."""
@@ -47,6 +48,8 @@ def run(plan: Plan, one: Case | Peer, process: psutil.Process | None) -> dict[st
     """Servers, a client, and what the client reports; with the processor time of a call in each process."""
     service = f"bench{secrets.token_hex(4)}"
     common = ("--url", plan.url, "--service", service, "--seconds", str(plan.seconds), "--loop", plan.loop)
+    if plan.redis:
+        common = (*common, "--redis", plan.redis)
     count = one.servers if isinstance(one, Case) else 1
     try:
         with servers(count, *one.server, *common) as serving, party(*one.client, *common) as client:
@@ -68,8 +71,10 @@ def _cpu(process: psutil.Process | None) -> float:
     return times.user + times.system
 
 
-def ratios(runs: Runs, case: Case, peer: str) -> list[float]:
-    """The case's number as a multiple of the peer's, for each round."""
+def ratios(runs: Runs, case: Case, target: Target) -> list[float]:
+    """The case's number as a multiple of the peer's, or what it has more, for each round."""
+    peer = target.peer
     ours = [found[case.unit] for found in runs[case.key]]
     theirs = [IDEAL_US] * len(ours) if peer == "ideal" else [found[case.unit] for found in runs.get(peer, ())]
-    return [mine / other for mine, other in zip(ours, theirs, strict=False)]
+    pairs = zip(ours, theirs, strict=False)
+    return [mine - other if target.more else mine / other for mine, other in pairs]

@@ -43,11 +43,12 @@ def show(runs: Runs, console: Console) -> list[dict[str, Any]]:
 
 def judge(runs: Runs, case: Case, target: Target) -> dict[str, Any]:
     """Whether a case reached what it shall; `reached` is None without the peer."""
-    found = ratios(runs, case, target.peer)
+    found = ratios(runs, case, target)
     verdict: dict[str, Any] = {
         "case": case.key,
         "peer": target.peer,
         "limit": target.limit,
+        "more": target.more,
         "at_most": case.unit == MEDIAN,
         "ratio": statistics.median(found) if found else None,
         "ratios": found,
@@ -72,8 +73,12 @@ def _numbers(runs: Sequence[dict[str, Any]], unit: str) -> str:
 def _cells(verdict: dict[str, Any]) -> tuple[str, str, str]:
     peer, limit = verdict["peer"], verdict["limit"]
     wanted = f"{'≤' if verdict['at_most'] else '≥'} {limit:g} x {peer}"
+    if verdict["more"]:
+        wanted = f"≤ {peer} + {limit:g} µs"
     if verdict["ratio"] is None:
         return "-", wanted, "not compared"
     low, high = min(verdict["ratios"]), max(verdict["ratios"])
     shown = f"{verdict['ratio']:.2f} ({low:.2f} - {high:.2f})"
+    if verdict["more"]:
+        shown = f"+ {verdict['ratio']:.0f} ({low:.0f} - {high:.0f}) µs"
     return shown, wanted, "yes" if verdict["reached"] else "no"
