@@ -24,6 +24,7 @@ IN_MEMORY = [
     "plugins.md",
     "server-policies.md",
     "testing.md",
+    "write-a-store.md",
     *sorted(f"policies/{page.name}" for page in DOCS.glob("policies/*.md")),
 ]
 ON_A_BROKER = ["cli.md", "how-a-call-travels.md"]

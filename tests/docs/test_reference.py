@@ -6,8 +6,9 @@ import dataclasses
 import inspect
 import random
 import textwrap
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -34,6 +35,7 @@ from resilient_rpc.policies import (
     Retry,
     RetryBudget,
 )
+from resilient_rpc.stores import Began, MemoryStore, RedisLock, RedisStore
 from resilient_rpc.transport.memory.publisher import MemoryPublisher
 from resilient_rpc.transport.properties import decode_headers, decode_properties
 from resilient_rpc.transport.urls import AmqpUrl
@@ -58,6 +60,8 @@ def _default(value: object) -> str:
         return f"{type(value).__name__}()"
     if value is random.random:
         return "random.random"
+    if value is time.monotonic:
+        return "time.monotonic"
     return repr(value).replace("'", '"')
 
 
@@ -144,6 +148,23 @@ def test_every_policy_is_documented_with_its_settings() -> None:
         for name, default in _parameters(kind).items()
     }
     assert _documented("Policies") == expected
+
+
+def test_every_store_is_documented_with_its_settings() -> None:
+    expected = {
+        f"{kind.__name__}.{name}": default
+        for kind in (MemoryStore, RedisStore, RedisLock)
+        for name, default in _parameters(kind).items()
+    }
+    assert _documented("Stores") == expected
+
+
+def test_the_steps_and_outcomes_of_the_page_are_those_of_the_port() -> None:
+    text = (DOCS / "write-a-store.md").read_text(encoding="utf-8")
+    outcomes = [row[0].partition("(")[0] for row in rows_of(DOCS / "write-a-store.md", "The steps")][-6:]
+    assert outcomes == [kind.__name__ for kind in get_args(Began)]
+    for name in ("begin", "renew", "complete", "abandon", "get", "delete", "close"):
+        assert f"`{name}(" in text
 
 
 @pytest.mark.parametrize(
