@@ -5,6 +5,7 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -78,9 +79,13 @@ def test_every_command_exists(block: Block) -> None:
 
 
 def _check_command(words: list[str], line: str) -> None:
-    commands = getattr(COMMANDS, "commands")  # noqa: B009 - typer hides click's group behind its own type
-    assert words[0] in commands, line
-    known = {option for parameter in commands[words[0]].params for option in parameter.opts}
+    command: Any = COMMANDS  # typer hides click's groups behind its own type
+    for word in words:
+        if not hasattr(command, "commands"):
+            break
+        assert word in command.commands, line
+        command = command.commands[word]
+    known = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= known, line
 
 

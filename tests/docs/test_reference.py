@@ -36,6 +36,7 @@ from resilient_rpc.policies import (
     RetryBudget,
 )
 from resilient_rpc.stores import Began, MemoryStore, RedisLock, RedisStore
+from resilient_rpc.transport import deadletters
 from resilient_rpc.transport.memory.publisher import MemoryPublisher
 from resilient_rpc.transport.properties import decode_headers, decode_properties
 from resilient_rpc.transport.urls import AmqpUrl
@@ -291,3 +292,16 @@ def test_the_exit_codes_are_those_of_the_command() -> None:
     assert [row[0] for row in rows_of(DOCS / "cli.md", "call")] == [
         str(code) for code in (0, FAILED, USAGE, NOT_EXECUTED, NOBODY_KNOWS)
     ]
+
+
+# -- dead-letters.md
+
+
+def test_the_exit_codes_and_headers_of_dead_letters_are_those_of_the_code() -> None:
+    page = DOCS / "dead-letters.md"
+    codes = [str(code) for code in (0, FAILED, USAGE, NOT_EXECUTED, NOBODY_KNOWS)]
+    assert [row[0] for row in rows_of(page, "Look, send again, delete")] == codes
+    names = {value for value in vars(deadletters).values() if isinstance(value, str) and value.startswith("rpc-dead-")}
+    assert {row[0] for row in rows_of(page, "The label")} == names - {deadletters.PREFIX}
+    reasons = {reason for row in rows_of(page, "Reasons") for reason in row[0].replace("`", "").split(", ")}
+    assert reasons | {"expired"} == set(get_args(deadletters.Reason))
