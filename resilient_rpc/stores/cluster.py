@@ -68,15 +68,12 @@ class Cluster:
         """Each group to where it belongs, or was pointed to: at once, one message a node."""
         plan: dict[tuple[Address, bool], list[Group]] = defaultdict(list)
         for group, error in groups:
-            match error:
-                case AskError():
-                    plan[(error.host, error.port), True].append(group)
-                    continue
-                case MovedError():
-                    slots[error.slot_id] = (error.host, error.port)
-                    self._moved = True
-                case _:
-                    pass
+            if isinstance(error, MovedError):  # first, for it is an AskError too
+                slots[error.slot_id] = (error.host, error.port)
+                self._moved = True
+            elif isinstance(error, AskError):
+                plan[(error.host, error.port), True].append(group)
+                continue
             address = slots[group[0].slot]
             if address is None:
                 fail(group, "CLUSTERDOWN")

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from resilient_rpc.stores.lane import Lane
 
 log = logging.getLogger(__name__)
+LONGEST_PAUSE = 60.0
+"""Seconds between two attempts to inspect a Redis that does not answer."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -174,12 +176,14 @@ class RedisStore:
         return lane
 
     async def _warn(self) -> None:
-        for attempt in itertools.count():
+        pause = self.timeout
+        while True:
             try:
                 found = await self.inspect()
             except StoreError:
-                await asyncio.sleep(min(2.0**attempt, 60.0) * self.timeout)
-            else:
-                break
-        for warning in found:
-            log.warning("%s", warning)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                continue
+            for warning in found:
+                log.warning("%s", warning)
+            return

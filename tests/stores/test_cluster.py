@@ -241,3 +241,36 @@ def test_a_node_without_a_host_is_where_it_was_asked(
     with monkeypatch.context() as patch:
         patch.setattr("resilient_rpc.stores.cluster.answer_of", ask)
         assert all(isinstance(one, New) for one in on_a_loop(store, work))  # by way of MOVED
+
+
+def test_a_slot_that_the_table_leaves_out_is_unavailable(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask(*_: object) -> Any:
+        return [[16383, 16383, [b"h", 1, b"id"]]]
+
+    monkeypatch.setattr("resilient_rpc.stores.cluster.answer_of", ask)
+    with pytest.raises(StoreUnavailable, match="no node for this key") as info:
+        on_a_loop(store, lambda: begin(store))
+    assert info.value.written is False
+
+
+def test_a_node_that_is_no_longer_of_the_cluster_is_let_go(
+    store: RedisStore, redis_cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resilient_rpc.stores.lookup.REFRESH", 0.0)
+    ports = [node.port for node in redis_cluster.nodes]
+
+    async def ask(*_: object) -> Any:
+        return [[0, 16383, [b"127.0.0.1", ports[0], b"id"]]]
+
+    async def work() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("resilient_rpc.stores.cluster.answer_of", ask)
+            await asyncio.gather(*[begin(store) for _ in range(SPREAD)])  # MOVED: the table is not to be trusted
+        ports[0] = ports[1]
+        with monkeypatch.context() as patch:
+            patch.setattr("resilient_rpc.stores.cluster.answer_of", ask)
+            assert [node.name for node in await store._lane().nodes.known()] == [f"127.0.0.1:{ports[1]}"]
+        lane: Any = store._lane()
+        assert list(lane.nodes._nodes) == [("127.0.0.1", ports[1])]
+
+    on_a_loop(store, work)

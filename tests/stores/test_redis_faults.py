@@ -29,7 +29,7 @@ from resilient_rpc.stores.gate import FAILURES
 from tests.servers.handle import Server
 from tests.servers.ports import HOST, free_port
 from tests.servers.proxy import Proxy
-from tests.stores.tools import PATIENT, begin, commands, eventually, new, new_key, on_a_loop
+from tests.stores.tools import PATIENT, begin, commands, eventually, new, new_key, on_a_loop, uninspected
 
 BOUND = 1.0
 """Seconds: far more than the timeout of 0.1 s, for the machine of the tests may be busy."""
@@ -190,7 +190,7 @@ def test_a_lost_answer_is_asked_for_again_and_the_claim_recognised_as_ours(
     private_redis: Server, proxy: Callable[[str], Proxy]
 ) -> None:
     between = proxy(private_redis.url)
-    store = RedisStore(between.url, timeout=PATIENT)
+    store = uninspected(between.url, timeout=PATIENT)
 
     async def work() -> None:
         await new(store)
@@ -209,7 +209,7 @@ def test_a_lost_answer_is_asked_for_again_and_the_claim_recognised_as_ours(
 
 def test_lost_twice_nobody_knows(private_redis: Server, proxy: Callable[[str], Proxy]) -> None:
     between = proxy(private_redis.url)
-    store, key = RedisStore(between.url, timeout=PATIENT), new_key()
+    store, key = uninspected(between.url, timeout=PATIENT), new_key()
 
     async def work() -> None:
         epoch = await new(store, key)
@@ -228,7 +228,7 @@ def test_half_open_connections_are_waited_for_so_long(
     private_redis: Server, proxy: Callable[[str], Proxy], way: Any
 ) -> None:
     between = proxy(private_redis.url)
-    store, key = RedisStore(between.url, timeout=0.3), new_key()
+    store, key = uninspected(between.url, timeout=0.3), new_key()
 
     async def work() -> None:
         epoch = await new(store, key)
@@ -246,7 +246,7 @@ def test_half_open_connections_are_waited_for_so_long(
 def test_connecting_counts_too(private_redis: Server, proxy: Callable[[str], Proxy]) -> None:
     between = proxy(private_redis.url)
     between.freeze("down")
-    store = RedisStore(between.url.replace("/0", "/1"))  # SELECT is answered by nobody
+    store = uninspected(between.url.replace("/0", "/1"))  # SELECT is answered by nobody
 
     async def work() -> None:
         error, took = await failing(begin(store))
@@ -488,6 +488,62 @@ def test_more_than_can_be_sent_in_time_is_refused_unsent(private_redis: Server) 
     first, *later = on_a_loop(store, work)
     assert told(first) == (StoreUnavailable, "timeout", None)
     assert {error.reason for error in later} <= {"timeout", "open"}
+
+
+def test_what_waits_for_its_turn_while_the_loop_is_held_up_is_refused_unsent(private_redis: Server) -> None:
+    store = RedisStore(private_redis.url, timeout=0.2, connections=1)
+
+    async def work() -> list[Any]:
+        await new(store)
+        private_redis.freeze()
+        asking = [asyncio.ensure_future(begin(store))]
+        await asyncio.sleep(0.05)
+        asking.append(asyncio.ensure_future(begin(store)))
+        await asyncio.sleep(0.01)
+        time.sleep(0.5)  # noqa: ASYNC251 - somebody's handler does it
+        return await asyncio.gather(*asking, return_exceptions=True)
+
+    first, second = on_a_loop(store, work)
+    assert told(first) == (StoreUnavailable, "timeout", None)
+    assert told(second) == (StoreUnavailable, "timeout", False)
+
+
+def test_closed_while_redis_is_frozen_nobody_is_left_waiting(private_redis: Server) -> None:
+    store = RedisStore(private_redis.url, timeout=PATIENT, connections=1)
+
+    async def work() -> list[Any]:
+        await new(store)
+        private_redis.freeze()
+        asking = [asyncio.ensure_future(begin(store))]
+        await asyncio.sleep(0.05)
+        asking.append(asyncio.ensure_future(begin(store)))
+        await asyncio.sleep(0.01)
+        await store.close()
+        return await asyncio.gather(*asking, return_exceptions=True)
+
+    first, second = on_a_loop(store, work)
+    assert told(first) == (StoreUnavailable, "closed", None)
+    assert told(second) == (StoreUnavailable, "closed", False)
+
+
+def test_a_claim_that_never_arrived_is_asked_back_until_its_lease_is_over(
+    private_redis: Server, proxy: Callable[[str], Proxy]
+) -> None:
+    between = proxy(private_redis.url)
+    store, key = uninspected(between.url, timeout=0.2), new_key()
+
+    async def work() -> None:
+        await new(store)
+        between.freeze("up")
+        error, _ = await failing(begin(store, key, lease=2.0))
+        assert told(error) == (StoreUnavailable, "timeout", None)
+        between.reset()
+        between.thaw()
+        (asking,) = store._lane()._disowning
+        await asking
+        assert await store.get(key) is None
+
+    on_a_loop(store, work)
 
 
 def test_a_lease_that_ran_out_while_redis_was_away_is_taken_over_once(private_redis: Server) -> None:
