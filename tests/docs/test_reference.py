@@ -29,6 +29,7 @@ from resilient_rpc.policies import (
     Deadline,
     Fallback,
     Hedge,
+    Idempotency,
     RateLimit,
     RedisCache,
     RedisRate,
@@ -61,6 +62,8 @@ def _default(value: object) -> str:
         return f"{type(value).__name__}()"
     if value is random.random:
         return "random.random"
+    if inspect.isfunction(value):
+        return value.__name__
     if value is time.monotonic:
         return "time.monotonic"
     return repr(value).replace("'", '"')
@@ -137,6 +140,7 @@ def test_every_policy_is_documented_with_its_settings() -> None:
             RedisCache,
             CircuitBreaker,
             Hedge,
+            Idempotency,
             Fallback,
             Chaos,
             Retry,
@@ -176,6 +180,7 @@ def test_the_steps_and_outcomes_of_the_page_are_those_of_the_port() -> None:
         ("cache", Cache),
         ("circuit-breaker", CircuitBreaker),
         ("hedge", Hedge),
+        ("idempotency", Idempotency),
         ("fallback", Fallback),
         ("chaos", Chaos),
         ("retry", Retry),
