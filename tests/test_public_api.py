@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import resilient_rpc
-from resilient_rpc import stores, testing
+from resilient_rpc import policies, stores, testing
+from resilient_rpc.events import PolicyEvent
 
 NAMES = [
     "ApplicationError", "AsyncClient", "Batching", "BrokerBlocked", "Call", "Certainty", "Classic", "Client",
@@ -38,6 +39,13 @@ STORES = [
 
 def test_the_public_names_are_these() -> None:
     assert resilient_rpc.__all__ == NAMES
+
+
+def test_every_event_of_a_policy_can_be_imported_with_the_policies() -> None:
+    modules = [module.removesuffix(".py").replace("/", ".") for module in MODULES if "/policies/" in module]
+    found = [kind for name in modules for kind in vars(importlib.import_module(name)).values() if inspect.isclass(kind)]
+    events = {kind.__name__ for kind in found if issubclass(kind, PolicyEvent) and "policies" in kind.__module__}
+    assert {"FallbackUsed", "ChaosInjected", "CacheUsed"} <= events <= set(policies.__all__)
     assert sorted(NAMES) == NAMES
     assert testing.__all__ == TESTING
     assert sorted(TESTING) == TESTING

@@ -8,9 +8,9 @@ from resilient_rpc.policies.breaker_events import CircuitStateChanged, CircuitWo
 from resilient_rpc.policies.budget import RetryBudget, common_budget
 from resilient_rpc.policies.bulkhead import Bulkhead
 from resilient_rpc.policies.cache import Cache, CacheUsed, RedisCache, cached
-from resilient_rpc.policies.chaos import Chaos
+from resilient_rpc.policies.chaos import Chaos, ChaosInjected
 from resilient_rpc.policies.deadline import Deadline
-from resilient_rpc.policies.fallback import Fallback
+from resilient_rpc.policies.fallback import Fallback, FallbackFailed, FallbackSuppressed, FallbackUsed
 from resilient_rpc.policies.hedge import Hedge, HedgeStarted, HedgeSuppressed, HedgeWon
 from resilient_rpc.policies.idempotency import (
     AnswerSettled,
@@ -38,11 +38,15 @@ __all__ = [
     "CallReplayed",
     "CallTakenOver",
     "Chaos",
+    "ChaosInjected",
     "CircuitBreaker",
     "CircuitStateChanged",
     "CircuitWouldReject",
     "Deadline",
     "Fallback",
+    "FallbackFailed",
+    "FallbackSuppressed",
+    "FallbackUsed",
     "Hedge",
     "HedgeStarted",
     "HedgeSuppressed",

@@ -12,6 +12,7 @@ from resilient_rpc.call import READ_ONLY, Call, Reply
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.loops import AsyncioRuntime
 from resilient_rpc.policies.cache.policy import Cache
+from resilient_rpc.policies.settings import shown
 from resilient_rpc.runtime import drive
 
 P = ParamSpec("P")
@@ -61,15 +62,19 @@ def cached(
     bypass the cache. Any exception of the function is shared by those who wait, and stays where `stale_if_error` has
     no older value. A plain function is refreshed in a thread of the loop's pool.
     """
+    if not callable(getattr(client, "prepare", None)):
+        raise ConfigurationError(f"cached: give it a client first, as @cached(client, ttl=60.0), not {shown(client)}")
     if cache is not None and settings:
         raise ConfigurationError(f"cached: cache= has settings of its own; {', '.join(sorted(settings))} would be lost")
     policy = Cache(ttl=ttl, **settings) if cache is None else cache
 
     def decorate(function: Callable[P, R]) -> Cached[P, R]:
+        if not (callable(function) and hasattr(function, "__qualname__")):  # its name is that of the method
+            raise ConfigurationError(f"cached: it decorates a function, not {shown(function)}")
         is_async = inspect.iscoroutinefunction(function)
         if is_async is not inspect.iscoroutinefunction(client.call):
             wanted = "AsyncClient" if is_async else "Client"
-            raise ConfigurationError(f"cached: {function!r} needs {wanted}, not {type(client).__name__}")
+            raise ConfigurationError(f"cached: {shown(function)} needs {wanted}, not {type(client).__name__}")
         run = functools.partial(_run, client, policy, function, _Arguments(function), timeout)
         if is_async:
 

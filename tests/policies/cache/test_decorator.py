@@ -191,3 +191,20 @@ def test_a_plain_function_refuses_to_block_a_loop(url: str) -> None:
             return cached(notebook)(list)()
 
         assert asyncio.run(main()) == []
+
+
+@pytest.mark.parametrize("client", [None, "memory://shop", print])
+def test_it_needs_a_client_first(client: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"cached: give it a client first, as @cached\(client, ttl=60\.0\), not "
+    ):
+        cached(client)
+
+
+@pytest.mark.parametrize("function", [3, None, object()])
+def test_it_decorates_functions(function: Any) -> None:
+    with (
+        Client("memory://shop") as client,
+        pytest.raises(ConfigurationError, match="cached: it decorates a function, not"),
+    ):
+        cached(client)(function)
