@@ -39,6 +39,11 @@ STORES = [
 
 def test_the_public_names_are_these() -> None:
     assert resilient_rpc.__all__ == NAMES
+    assert sorted(NAMES) == NAMES
+    assert testing.__all__ == TESTING
+    assert sorted(TESTING) == TESTING
+    assert stores.__all__ == STORES
+    assert sorted(STORES) == STORES
 
 
 def test_every_event_of_a_policy_can_be_imported_with_the_policies() -> None:
@@ -46,11 +51,6 @@ def test_every_event_of_a_policy_can_be_imported_with_the_policies() -> None:
     found = [kind for name in modules for kind in vars(importlib.import_module(name)).values() if inspect.isclass(kind)]
     events = {kind.__name__ for kind in found if issubclass(kind, PolicyEvent) and "policies" in kind.__module__}
     assert {"FallbackUsed", "ChaosInjected", "CacheUsed"} <= events <= set(policies.__all__)
-    assert sorted(NAMES) == NAMES
-    assert testing.__all__ == TESTING
-    assert sorted(TESTING) == TESTING
-    assert stores.__all__ == STORES
-    assert sorted(STORES) == STORES
 
 
 @pytest.mark.parametrize("name", TESTING)

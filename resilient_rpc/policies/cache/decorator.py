@@ -69,7 +69,8 @@ def cached(
     policy = Cache(ttl=ttl, **settings) if cache is None else cache
 
     def decorate(function: Callable[P, R]) -> Cached[P, R]:
-        if not (callable(function) and hasattr(function, "__qualname__")):  # its name is that of the method
+        given: Any = function
+        if not callable(given) or not hasattr(given, "__qualname__"):  # its name is that of the method
             raise ConfigurationError(f"cached: it decorates a function, not {shown(function)}")
         is_async = inspect.iscoroutinefunction(function)
         if is_async is not inspect.iscoroutinefunction(client.call):
