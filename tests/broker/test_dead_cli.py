@@ -14,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 from resilient_rpc import Server
 from resilient_rpc.cli import app
+from resilient_rpc.cli.dead import replaying
+from resilient_rpc.transport.amqp.reader import AmqpReader
 from tests.broker.dead import Graveyard, graveyard
 from tests.waiting import until
 
@@ -175,6 +177,33 @@ def test_killed_in_the_middle_nothing_is_lost_and_repeats_have_the_same_id(yard:
     assert set(sent) == {f"m{number}" for number in range(count)}
     assert len(sent) <= count + 1  # the one between its confirm and its ack
     assert yard.depth(yard.dead) == 0
+
+
+def test_a_long_replay_tells_how_far_it_is(yard: Graveyard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replaying, "SAY_EVERY", 0.0)
+    for number in range(2):
+        yard.bury(number)
+    result = dead(yard, "replay")
+    assert result.stderr == "1 replayed, 1 of 2 seen\n2 replayed, 2 of 2 seen\n"
+
+
+def test_a_queue_that_is_emptied_meanwhile_ends_the_command(yard: Graveyard, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = AmqpReader._set_up
+
+    async def late(self: AmqpReader) -> None:
+        await opened(self)
+        self.waiting += 3  # somebody else was quicker
+
+    monkeypatch.setattr(AmqpReader, "_set_up", late)
+    yard.bury(1)
+    assert f"{yard.dead}: 1 of 4 dead letters" in dead(yard, "list").stdout
+
+
+def test_expired_messages_are_counted_where_there_is_a_queue_for_them(yard: Graveyard) -> None:
+    yard.channel.basic_publish("", yard.expired, b"x")
+    assert dead(yard, "list").stdout.endswith(f"{yard.expired}: 1 expired\n")
+    yard.channel.queue_delete(yard.expired)
+    assert dead(yard, "list").stdout.endswith(f"{yard.expired}: 0 expired\n")
 
 
 def test_purge_deletes_what_it_counted(yard: Graveyard) -> None:
