@@ -79,6 +79,10 @@ class RedisStore:
 
     def after_fork(self) -> None:
         """The connections are the parent's, and so are its claims."""
+        inspected = threading.Event()  # another thread may have held the parent's
+        if self._inspected.is_set():
+            inspected.set()
+        object.__setattr__(self, "_inspected", inspected)
         self._begin_anew()
 
     def _begin_anew(self) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +30,7 @@ from resilient_rpc.stores import (
 )
 from resilient_rpc.stores.keys import name_of
 from tests.servers.handle import Server
+from tests.servers.redis import LocalRedis, find
 from tests.stores.tools import PATIENT, begin, closing, commands, eventually, new, new_key, on_a_loop
 
 
@@ -356,6 +359,56 @@ def test_settings_that_endanger_records_are_told_once(private_redis: Server, cap
     evicting, forgetting = warnings_of(RedisStore(private_redis.url, timeout=PATIENT), caplog, 2)
     assert "maxmemory-policy is 'allkeys-lru'" in evicting
     assert "neither AOF nor snapshots are on" in forgetting
+
+
+def test_settings_are_asked_for_until_redis_answers(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers: list[list[str] | None] = [None, None, ["mind this"]]
+
+    async def inspect(_: RedisStore) -> list[str]:
+        found = answers.pop(0)
+        if found is None:
+            raise StoreUnavailable("not yet")
+        return found
+
+    monkeypatch.setattr(RedisStore, "inspect", inspect)
+    quick = RedisStore(store.url, namespace=store.namespace, timeout=0.05)
+
+    async def work() -> None:
+        async def told() -> bool:
+            return not answers
+
+        with contextlib.suppress(StoreUnavailable):
+            await begin(quick)
+        await eventually(told, "a warning")
+
+    with caplog.at_level(logging.WARNING, "resilient_rpc.stores.redis"):
+        on_a_loop(quick, work)
+    assert caplog.messages == ["mind this"]
+
+
+def test_the_child_of_a_fork_does_not_warn_again(store: RedisStore) -> None:
+    store.after_fork()
+    assert not store._inspected.is_set()
+    store._inspected.set()
+    store.after_fork()
+    assert store._inspected.is_set()
+
+
+def test_a_socket_in_the_file_system_will_do(tmp_path: Path) -> None:
+    binary = find()
+    assert binary is not None, "a local redis-server is needed"
+    path = tmp_path / "redis.sock"
+    with LocalRedis(binary, {"unixsocket": str(path)}):
+        store = RedisStore(f"unix://{path}?db=3", timeout=PATIENT)
+
+        async def work() -> None:
+            key = new_key()
+            epoch = await new(store, key)
+            assert await store.complete(key, epoch, b"x", ok=True, ttl=5)
+
+        on_a_loop(store, work)
 
 
 def test_settings_that_are_well_are_not_mentioned(private_redis: Server) -> None:
