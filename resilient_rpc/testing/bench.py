@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from resilient_rpc.call import Call, Reply
+from resilient_rpc.policies.settings import check_seconds
 from resilient_rpc.policy import Handler, Runtime
 from resilient_rpc.runtime import drive, running_runtime
 from resilient_rpc.testing.clock import VirtualClock
@@ -122,6 +123,7 @@ class AsyncioBench(Bench):
 
     def advance(self, seconds: float) -> None:
         """See `Bench`."""
+        check_seconds("seconds", seconds, zero=True)
         self.run(lambda: asyncio.sleep(seconds))
 
 

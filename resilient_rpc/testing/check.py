@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from resilient_rpc.call import Call
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.policies.settings import check_count, check_seconds
 from resilient_rpc.policy import Policy
@@ -19,8 +20,8 @@ RULES: tuple[Rule, ...] = (
     answers.declaration,
     answers.one_colour,
     answers.real_time,
-    sharing.locks,
     answers.results,
+    sharing.locks,
     answers.errors,
     answers.certainty,
     answers.safety,
@@ -82,6 +83,7 @@ def check_policy(
     """
     left_out = dict(except_for or {})
     _check_arguments(left_out, crowd, patience)
+    _check_fields(call or {})
     name = _name(_new(make))
     for rule in RULES:
         if rule.name in left_out:
@@ -132,6 +134,15 @@ def _check_arguments(left_out: Mapping[str, str], crowd: int, patience: float) -
             raise ConfigurationError(f"except_for: there is no rule {name!r}; {hint}known: {', '.join(names)}")
         if not str(reason).strip():
             raise ConfigurationError(f"except_for[{name!r}]: say why, in a text, not {reason!r}")
+
+
+def _check_fields(fields: Mapping[str, Any]) -> None:
+    known = [name for name in Call.__struct_fields__ if name not in {"runtime", "deadline", "timeout"}]
+    for name in fields:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ConfigurationError(f"call: a call has no field {name!r}; {hint}known: {', '.join(known)}")
 
 
 def _name(policy: Policy) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
-from resilient_rpc import Call, Reply
+from resilient_rpc import Call, ConfigurationError, Reply
 from resilient_rpc.loops import AsyncioRuntime
 from resilient_rpc.testing import Bench
 
@@ -62,3 +63,10 @@ def test_what_was_started_goes_on_while_time_passes(rpc_bench: Bench) -> None:
     rpc_bench.advance(5.0)
     assert ended == [3.0]
     assert rpc_bench.passed == 5.0
+
+
+@pytest.mark.parametrize("seconds", [-1, math.inf, math.nan])
+def test_time_goes_forward(rpc_bench: Bench, seconds: float) -> None:
+    with pytest.raises(ConfigurationError, match=r"second"):
+        rpc_bench.advance(seconds)
+    assert rpc_bench.passed == 0

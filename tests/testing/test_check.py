@@ -603,6 +603,8 @@ def test_the_calls_are_those_that_were_asked_for() -> None:
         ({"except_for": {"errors": " "}}, r"except_for\['errors'\]: say why"),
         ({"crowd": 1}, "crowd must be at least 2"),
         ({"patience": 0}, "patience must be more than 0"),
+        ({"call": {"saftey": "unsafe"}}, r"a call has no field 'saftey'; did you mean 'safety'\? known: method, "),
+        ({"call": {"runtime": None}}, "a call has no field 'runtime'"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
