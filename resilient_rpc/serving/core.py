@@ -227,15 +227,15 @@ class Serving:
     def _accept(self, letter: Letter) -> None:
         delivery = letter.delivery
         self._letters[letter.key] = letter
-        if letter.returns:
-            delivery.redelivered = True  # the message; this copy of it is new
-            if self._returns is not None:
-                self._returns.arrived(letter)
+        if letter.returns and self._returns is not None:
+            self._returns.arrived(letter)
         if self._door is not None:
             admitted = self._door.admit(letter, delivery)
             if admitted is None:
                 return
             delivery = admitted
+        if letter.returns:  # only from here on: filters believe the broker alone, for anybody can write a header
+            delivery.redelivered = True
         jobs = self._intake.read(letter, delivery)
         if self._draining:
             self._give_back(jobs)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from resilient_rpc.call import Safety
+from resilient_rpc.context import Context
 from resilient_rpc.serving import returns
 from resilient_rpc.serving.forwards import Forward
 from resilient_rpc.serving.job import Letter
@@ -21,6 +22,7 @@ from resilient_rpc.transport.properties import decode_headers, decode_properties
 from resilient_rpc.wire.codec import JSON
 from tests.contract.recorder import Worker
 from tests.serving.bench import OURS, QUEUE, Bench, bench, call
+from tests.serving.test_door import Witness
 from tests.waiting import turns
 
 
@@ -221,6 +223,33 @@ def test_a_second_copy_of_a_running_call_is_acked_and_not_run() -> None:
         await b.settled()
         assert b.ran == [1]
         assert len(b.replies.deliveries) == 1
+
+    run(scenario)
+
+
+def test_filters_are_not_told_by_a_header_that_a_message_came_back() -> None:
+    """Anybody can write one, and a filter that refuses replays lets through what the broker delivers again."""
+
+    async def scenario(b: Bench) -> None:
+        async def again(ctx: Context) -> bool:
+            return ctx.redelivered
+
+        b.method(again, safety=Safety.IDEMPOTENT)
+        witness = Witness()
+        await b.serve(delivery_limit=5, filters=(witness,))
+        assert (await b.ask(call("again"), {**OURS, DELIVERIES: 1}))["result"] is True
+        assert [message.redelivered for message in witness.seen] == [False]
+
+    run(scenario)
+
+
+def test_a_copy_of_a_lost_session_is_left_to_the_next_one() -> None:
+    async def scenario(b: Bench) -> None:
+        serving = await b.serve(delivery_limit=5)
+        delivery = Delivery(1, False, {"headers": encode_headers({**OURS, DELIVERIES: 1})}, b"{}")
+        old: Any = object()
+        serving._resume(Letter(old, delivery, reply_to="", correlation_id="t.1", codec=JSON, ours=True))
+        assert serving.health()["unacked"] == 0
 
     run(scenario)
 
