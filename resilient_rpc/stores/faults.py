@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from resilient_rpc.stores.errors import StoreError, StoreRefused, StoreUnavailable
+
+log = logging.getLogger(__name__)
 
 
 class _Meaning(NamedTuple):
@@ -28,6 +31,8 @@ _CODES: Mapping[str, _Meaning] = {
     "MOVED": _Meaning(StoreUnavailable, "cluster", "the cluster moves keys faster than they can be followed"),
     "ASK": _Meaning(StoreUnavailable, "cluster", "the cluster moves keys faster than they can be followed"),
     "CROSSSLOT": _Meaning(StoreRefused, "cluster", "this Redis is a node of a cluster: use redis+cluster://"),
+    "cluster support disabled": _Meaning(StoreRefused, "cluster", "this Redis is no cluster: use redis://"),
+    "unknown command": _Meaning(StoreRefused, "commands", "this Redis lacks a command that the steps need"),
     "max number of clients": _Meaning(StoreUnavailable, "clients", "Redis takes no more connections (maxclients)"),
     "NOAUTH": _Meaning(StoreRefused, "credentials", "Redis wants a password"),
     "unauthenticated": _Meaning(StoreRefused, "credentials", "Redis wants a password"),
@@ -46,12 +51,14 @@ _CODE = re.compile(rf"(?<![A-Za-z])({'|'.join(map(re.escape, _CODES))})(?![A-Z])
 
 
 def fault_of(text: str) -> StoreError:
-    """For an error that Redis answered with; the text of one that is not known is shown."""
+    """For an error that Redis answered with; the text of one that is not known is logged."""
     found = _CODE.search(text)
     # Raised by a command in the script, behind others that were carried out.
     written: Literal[False] | None = None if "user_script" in text else False
     if found is None:
-        return StoreError(f"Redis refused a step: {text[:200]!r}")
+        # Not shown to callers: some texts quote what was sent.
+        log.warning("Redis refused a step: %r", text[:200])
+        return StoreError("Redis refused a step, for a reason that is in the log")
     meaning = _CODES[found[1]]
     return meaning.kind(meaning.says, reason=meaning.reason, written=written)
 

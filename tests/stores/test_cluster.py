@@ -213,9 +213,9 @@ def test_one_node_of_a_cluster_is_not_enough(redis_cluster: RedisCluster, servic
 
 def test_a_redis_that_is_no_cluster_is_told_so(redis_server: Server, service: str) -> None:
     store = RedisStore(redis_server.url.replace("redis://", "redis+cluster://"), namespace=service, timeout=PATIENT)
-    with pytest.raises(StoreError, match="cluster support disabled") as info:
+    with pytest.raises(StoreRefused, match="this Redis is no cluster") as info:
         on_a_loop(store, lambda: begin(store))
-    assert info.value.written is False
+    assert (info.value.reason, info.value.written) == ("cluster", False)
 
 
 @pytest.mark.parametrize("answer", [[], [["a"]], [[0, 16383]], [[0, 16383, [b"h", b"x", b"id"]]], b"OK"])

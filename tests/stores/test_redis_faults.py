@@ -460,6 +460,21 @@ def test_what_is_no_answer_to_the_question_is_never_taken_for_one(answer: bytes,
     assert error.written is None
 
 
+def test_what_redis_quotes_of_a_step_is_not_passed_on_to_callers(caplog: pytest.LogCaptureFixture) -> None:
+    with Fake(b"-ERR odd, with args beginning with: 'secret'\r\n") as fake:
+        store = uninspected(fake.url, timeout=PATIENT)
+        error, _ = on_a_loop(store, lambda: failing(store.get(new_key())))
+    assert "secret" not in str(error)
+    assert "args beginning with" in caplog.text
+
+
+def test_a_redis_that_lacks_a_command_is_refused() -> None:
+    with Fake(b"-ERR unknown command 'EVALSHA', with args beginning with: 'x'\r\n") as fake:
+        store = uninspected(fake.url, timeout=PATIENT)
+        error, _ = on_a_loop(store, lambda: failing(begin(store)))
+    assert told(error) == (StoreRefused, "commands", False)
+
+
 def test_a_loop_that_was_held_up_does_not_blame_redis(private_redis: Server) -> None:
     store = RedisStore(private_redis.url, timeout=0.1)
 
