@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal, Protocol
 
 from resilient_rpc.caller import default_policies
 from resilient_rpc.client import AsyncClient
@@ -87,7 +87,7 @@ class Side:
 
     def __init__(self, name: str, url: str, service: str, policies: Sequence[Policy], supply: Supply) -> None:
         self.name, self.service, self.supply = name, service, supply
-        self.chain = " → ".join(type(policy).__name__ for policy in policies) or "no policies"
+        self.chain = " → ".join(map(_brief, policies)) or "no policies"
         self.client = AsyncClient(url, policies=policies, timeout=LIMIT, safety="read_only")
         self.client.on(AttemptEnded, self._sent)
         self.control = AsyncClient(url, policies=[], timeout=10.0)
@@ -138,6 +138,17 @@ class Side:
         """End its connections."""
         await self.client.close()
         await self.control.close()
+
+
+def _brief(policy: Any) -> str:
+    """Its class, with the settings that are not the usual ones."""
+    settings = [(item, getattr(policy, item.name)) for item in fields(policy) if item.init and item.repr]
+    unusual = [f"{item.name}={_value(value)}" for item, value in settings if value != item.default]
+    return type(policy).__name__ + (f"({', '.join(unusual)})" if unusual else "")
+
+
+def _value(value: object) -> str:
+    return _brief(value) if is_dataclass(value) else repr(value)
 
 
 def sides(url: str, service: str, supply: Callable[[str, str], Supply]) -> list[Side]:

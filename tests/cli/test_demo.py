@@ -87,7 +87,11 @@ def test_then_a_service_gets_into_trouble_with_and_without_policies(run: Run, se
     result = run("demo", "--calls", "10", "--phase", "0.5", "--broker", f"memory://{service}")
     assert result.exit_code == 0, result.output
     assert "chain    none: no policies\n" in result.stdout
-    assert "chain    tuned: Retry → CircuitBreaker → AttemptTimeout\n" in result.stdout
+    assert "chain    default: Retry → CircuitBreaker → AttemptTimeout(repeatable_only=True)\n" in result.stdout
+    tuned_chain = (
+        r"chain    tuned: Retry\(attempts=4, base=0\.02, budget=RetryBudget\(ratio=1\.0\)\) → CircuitBreaker\(.*\n"
+    )
+    assert re.search(tuned_chain, result.stdout)
     phases = ["healthy", "half of it fails", "dead", "back again", "a fifth is stuck"]
     assert re.findall(r"^phase    (\S.*)$", result.stdout, re.MULTILINE) == phases
     assert re.search(r"^healthy +none +\d+ +100\.0% +1\.00 +\d+ *$", result.stdout, re.MULTILINE)
