@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resilient_rpc.call import NO_TAGS, CacheHints, Safety
 from resilient_rpc.wire.hints import check_hints, merge_hints
+
+if TYPE_CHECKING:
+    from resilient_rpc.policies.idempotency.claim import Claim
 
 _current: ContextVar[Context | None] = ContextVar("resilient_rpc_context", default=None)
 
@@ -22,6 +25,7 @@ class Context:
     __slots__ = (
         "attempt",
         "cancelled",
+        "claim",
         "deadline",
         "fencing_token",
         "hints",
@@ -65,6 +69,8 @@ class Context:
 
         Give it to what you write to, and have a smaller one refused: an execution that was thought dead may go on.
         """
+        self.claim: Claim | None = None
+        """Of a call with an idempotency key: what `SqlStore.record` needs to know of its record."""
         self.lost_ownership = False
         """True while another server may be executing the call: this one could not renew its lease."""
         self.hints: CacheHints | None = None

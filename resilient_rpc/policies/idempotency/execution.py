@@ -29,6 +29,7 @@ from resilient_rpc.errors import (
     RemoteError,
 )
 from resilient_rpc.events import CallRejected, PolicyBypassed, PolicyEvent
+from resilient_rpc.policies.idempotency.claim import Claim
 from resilient_rpc.policies.idempotency.events import (
     CallReplayed,
     CallTakenOver,
@@ -189,6 +190,7 @@ class Execution:
         rules, state = self._rules, self._state
         context = self._served.context
         context.fencing_token, context.lost_ownership = epoch, False
+        claim = context.claim = Claim(rules, self._key, self._fingerprint, epoch, self._served.codec)
         now = self._call.runtime.now()
         flight = self._flight = state.flights.begin(self._key, self._fingerprint)
         lease = self._lease = rules.leases.hold(self._key, epoch, now, self._renewed)
@@ -196,11 +198,13 @@ class Execution:
         kept = None
         try:
             outcome = await self._outcome()
-            if outcome.kept is None:
+            # An error of a handler whose transaction has the answer in it: was it committed all the same?
+            decided = claim.written and outcome.error is not None and not await self._holds(epoch)
+            if outcome.kept is None and not decided:
                 if outcome.abandoned:
                     await self._abandon(epoch)
                 return outcome.answer()
-            if await self._complete(epoch, outcome.kept):
+            if outcome.kept is not None and not decided and await self._complete(epoch, outcome.kept):
                 kept = outcome.kept
                 self._keep_here(kept)
                 return outcome.answer()
@@ -244,6 +248,15 @@ class Execution:
         if not stored:
             self._emit(OwnershipLost, epoch=epoch, step="complete")
         return stored
+
+    async def _holds(self, epoch: int) -> bool:
+        """Whether the record is ours and without an answer; a store in doubt waits for the transaction to end."""
+        rules = self._rules
+        try:
+            return await ask(self._call.runtime, lambda: rules.store.renew(self._key, epoch, lease=rules.lease))
+        except Exception as error:  # a store of anybody's
+            self._failed("renew", error)
+        return False
 
     def _settle(self, epoch: int, kept: Kept) -> None:
         """Answer repeats from here, until the store has it."""
