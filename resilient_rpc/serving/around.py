@@ -80,6 +80,11 @@ class Course:
         return self.job.context
 
     @property
+    def running(self) -> bool:
+        """Whether the handler runs on in a thread, whatever has become of the call."""
+        return bool(self.threads)
+
+    @property
     def codec(self) -> Codec:
         """What the reply is written in."""
         return self.job.letter.codec

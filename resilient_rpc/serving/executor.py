@@ -108,7 +108,7 @@ class Executor:
         self._threads = Threads(slots, name)
         self._returned: Coalescer[tuple[Job, Future | None, Any, Exception | None]] = Coalescer(loop, self._collect)
         self._first_step: Callable[[Job], Any] = _first_step
-        self._policed = False
+        self._policed = self._closed = False
         self._deadlines: Deadlines[Job] = Deadlines(loop, time.monotonic, self._overdue)
 
     def police(self, make: Callable[[Slots], Around]) -> None:
@@ -157,6 +157,7 @@ class Executor:
 
     def close(self) -> None:
         """Let go of threads and timers."""
+        self._closed = True
         self._deadlines.close()
         self._threads.close()
 
@@ -253,7 +254,8 @@ class Executor:
         except BaseException as raised:  # whatever a handler raises is its answer; it cannot end the loop
             error = _contained(job, raised)
         job.task = None
-        if job.course is not None and job.course.threads:  # a policy gave up on them: the slot stays taken
+        # A policy gave up on its threads: the slot stays taken. But they do not keep a server that stops from its end.
+        if job.course is not None and job.course.threads and not self._closed:
             self._finish(job, result, error)
             await asyncio.wait(job.course.threads)
         self._leave(job)
@@ -327,6 +329,8 @@ class Executor:
             self._returned.add((job, future, result, error))
         except RuntimeError:  # the loop is closed: the server is gone, and the message goes to another one
             job.finished = True
+            if future is not None:
+                job.course.threads.discard(future)
 
     def _collect(self) -> None:
         inbox = self._returned.inbox

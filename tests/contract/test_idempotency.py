@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from resilient_rpc import ApplicationError, Certainty, Client, Context, Server
 from resilient_rpc.errors import ConnectionLost, DeadlineExceeded, InProgress, KeyReused, Refused, TooLarge
 from resilient_rpc.events import CallServed
 from resilient_rpc.policies import AttemptTimeout, Chaos, Idempotency, Retry, RetryBudget, for_
-from resilient_rpc.stores import MemoryStore, RedisStore
+from resilient_rpc.stores import MemoryStore, Record, RecordKey, RedisStore
 from tests.colours import Colour
 from tests.contract.sides import AmqpSide, MemorySide, Side
 from tests.waiting import PATIENCE, until
@@ -270,6 +271,71 @@ def test_repeats_that_wait_leave_room_for_other_calls(world: World, colour: Colo
     results = colour.together(*[repeat] * 8, release)
     assert {type(result) for result in results} == {int, InProgress, dict}
     assert sorted(world.effects) == ["A1", "block"]
+
+
+def test_a_handler_that_blocks_the_loop_of_its_server_keeps_its_record(world: World, colour: Colour) -> None:
+    server = Server(world.url, service=world.side.service, policies=[Idempotency(world.store, lease=0.3, ttl=60)])
+    world.servers.append(server)
+
+    @server.method
+    async def hold_the_loop() -> str:
+        world.effects.append("block")
+        world.gate.wait(PATIENCE)
+        return "done"
+
+    server.start()
+    record = RecordKey("default", world.side.service, "hold_the_loop", "k")
+    with Client(world.url, policies=[]) as alone:
+        future = alone.submit(world.name("hold_the_loop"), timeout=PATIENCE, idempotency_key="k")
+        until(lambda: world.effects)
+        begin = time.monotonic()
+        until(lambda: time.monotonic() > begin + 1)
+        held = asyncio.run(_look(world.store, record))
+        assert held is not None
+        assert (held.progress, held.lease_left > 0) == ("running", True)
+        world.gate.set()
+        assert future.result(PATIENCE) == "done"
+    assert colour.do(
+        colour.client(world.url, policies=[]), "request", world.name("hold_the_loop"), idempotency_key="k"
+    ).replayed
+
+
+async def _look(store: Any, key: RecordKey) -> Record | None:
+    try:
+        found: Record | None = await store.get(key)
+        return found
+    finally:
+        await store.close()
+
+
+def test_a_server_that_stops_tells_its_callers_that_it_goes_on(world: World, colour: Colour) -> None:
+    server = world.serve(Idempotency(world.store, lease=0.6), grace=0.1)
+    with Client(world.url, policies=[]) as alone:
+        future = alone.submit(world.name("block"), timeout=PATIENCE, idempotency_key="k")
+        repeat = alone.submit(world.name("block"), timeout=PATIENCE, idempotency_key="k")
+        until(lambda: world.effects)
+        server.stop()
+        for told in (future, repeat):
+            with pytest.raises(InProgress):
+                told.result(PATIENCE)
+    world.serve(Idempotency(world.store, wait=0))
+    client = colour.client(world.url, policies=[])
+    begin = time.monotonic()
+    until(lambda: time.monotonic() > begin + 1)
+    with pytest.raises(InProgress):
+        colour.call(client, world.name("block"), idempotency_key="k")
+    assert world.effects == ["block"], "its thread still runs in this process, and holds the record"
+    world.gate.set()
+    until(lambda: _done(client, colour, world))
+    assert world.effects == ["block", "block"]
+
+
+def _done(client: Any, colour: Colour, world: World) -> bool:
+    try:
+        colour.call(client, world.name("block"), idempotency_key="k")
+    except InProgress:
+        return False
+    return True
 
 
 def test_tenants_do_not_see_each_others_answers(world: World, colour: Colour) -> None:

@@ -83,7 +83,9 @@ class Outcome(NamedTuple):
 class Execution:
     """See the module. Of one call, on one loop or thread."""
 
-    __slots__ = ("_call", "_fingerprint", "_flight", "_key", "_lease", "_proceed", "_rules", "_served", "_state")
+    __slots__ = (
+        "_call", "_ended", "_fingerprint", "_flight", "_key", "_lease", "_proceed", "_rules", "_served", "_state",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -99,6 +101,7 @@ class Execution:
         self._state = rules.state
         self._flight: Flight | None = None
         self._lease: Lease | None = None
+        self._ended = False
 
     async def reply(self) -> Reply:
         """The answer, from the record or from the handler."""
@@ -209,7 +212,9 @@ class Execution:
                 self._keep_here(kept)
                 return outcome.answer()
         finally:
-            rules.leases.release(lease)
+            self._ended = True
+            if not self._served.running:  # else it is held until then: see `_renewed`
+                rules.leases.release(lease)
             state.flights.end(self._key, flight, kept)
         return await self._succeeded()
 
@@ -287,6 +292,8 @@ class Execution:
         """On the I/O thread."""
         lease, context = self._lease, self._served.context
         assert lease is not None  # noqa: S101 - it is what was renewed
+        if self._ended and not self._served.running:  # its handler has outlived the call, and has ended now
+            self._rules.leases.release(lease)
         if outcome is True:
             context.lost_ownership = False
         elif outcome is False:

@@ -39,7 +39,7 @@ class Leases:
     def __init__(self, store: Store, seconds: float, io: Callable[[], IoLoop]) -> None:
         self._store, self._seconds, self._io = store, seconds, io
         self._held: dict[Lease, None] = {}  # all leases are of one length: the order is that in which they are due
-        self._keeping = False
+        self._keeping = self._asked = self._closing = False
         self._lock = threading.Lock()
         forking.register(self)
 
@@ -49,14 +49,14 @@ class Leases:
     def after_fork(self) -> None:
         """What the parent holds is not the child's to renew."""
         self._lock = threading.Lock()
-        self._held, self._keeping = {}, False
+        self._held, self._keeping, self._asked, self._closing = {}, False, False, False
 
     def hold(self, key: RecordKey, epoch: int, now: float, told: Told) -> Lease:
         """Renew the lease from now on. `told` is called on the I/O thread, after every renewal."""
         lease = Lease(key, epoch, told)
         with self._lock:
             self._put(lease, now)
-            start, self._keeping = not self._keeping, True
+            start, self._keeping, self._closing = not self._keeping, True, False
         if start:
             Context().run(self._io().start, self._keep)  # it outlives the call whose variables are the current ones
         return lease
@@ -65,6 +65,22 @@ class Leases:
         """Renew it no longer."""
         with self._lock:
             self._held.pop(lease, None)
+
+    def used(self) -> None:
+        """Somebody else asks the store on the I/O loop."""
+        self._asked = True
+
+    def close(self) -> None:
+        """No server is left: have the store close what belongs to the I/O loop, once nothing is held any more."""
+        with self._lock:
+            self._closing = True
+            start = self._asked and not self._keeping
+        if start:
+            Context().run(self._io().start, self._close)
+
+    async def _close(self, _: Runtime) -> None:
+        self._asked = False
+        await self._store.close()
 
     def _put(self, lease: Lease, now: float) -> None:
         lease.due, lease.until = now + self._seconds / 3, now + self._seconds
@@ -76,11 +92,13 @@ class Leases:
                 first = next(iter(self._held), None)
                 if first is None:
                     self._keeping = False
-                    return
+                    break
             pause = first.due - runtime.now()
             if pause > 0:
                 await runtime.sleep(pause)
             await asyncio.gather(*[self._renew(lease, runtime) for lease in self._take_due(runtime.now())])
+        if self._closing and self._asked:
+            await self._close(runtime)
 
     def _take_due(self, now: float) -> list[Lease]:
         with self._lock:
@@ -94,6 +112,7 @@ class Leases:
     async def _renew(self, lease: Lease, runtime: Runtime) -> None:
         now = runtime.now()
         outcome: bool | Exception
+        self._asked = True
         try:
             outcome = await self._store.renew(lease.key, lease.epoch, lease=self._seconds)
         except Exception as error:  # a store of anybody's: this one task renews all others, too

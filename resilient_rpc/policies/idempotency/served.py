@@ -26,6 +26,10 @@ class Served(Protocol):
         """The arguments that were sent, decoded, by name."""
 
     @property
+    def running(self) -> bool:
+        """Whether the handler runs on where nobody can stop it, whatever has become of the call."""
+
+    @property
     def context(self) -> Context:
         """What the handler is given."""
 

@@ -31,6 +31,7 @@ def settle(rules: Idempotency, call: Call, key: RecordKey, epoch: int, kept: Kep
             rules.state.local.drop(key)
         announce(rules, call, AnswerSettled, outcome=outcome)
 
+    rules.leases.used()
     Context().run(rules.io().start, work)
 
 

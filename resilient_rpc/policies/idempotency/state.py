@@ -15,6 +15,7 @@ from resilient_rpc.policies.idempotency.flights import Flights
 from resilient_rpc.policies.idempotency.local import Local
 
 if TYPE_CHECKING:
+    from resilient_rpc.policies.idempotency.leases import Leases
     from resilient_rpc.policy import Runtime
     from resilient_rpc.stores.base import Store
 
@@ -53,21 +54,25 @@ class State:
         with self._lock:
             self.waiting -= 1
 
-    def close_with(self, runtime: Runtime, store: Store) -> None:
+    def close_with(self, runtime: Runtime, store: Store, leases: Leases) -> None:
         """Have the store close what belongs to the loop of `runtime` when the server that it is of stops."""
         with self._lock:
             known = runtime in self._closers
             self._closers.add(runtime)
         if not known:
-            runtime.start(lambda _: _close_at_the_end(runtime, store))
+            runtime.start(lambda _: self._close_at_the_end(runtime, store, leases))
 
-
-async def _close_at_the_end(runtime: Runtime, store: Store) -> None:
-    never: Pending[None] = Pending()
-    try:
-        await runtime.wait((never,), math.inf)
-    finally:
-        await store.close()
+    async def _close_at_the_end(self, runtime: Runtime, store: Store, leases: Leases) -> None:
+        never: Pending[None] = Pending()
+        try:
+            await runtime.wait((never,), math.inf)
+        finally:
+            with self._lock:
+                self._closers.discard(runtime)
+                last = not self._closers
+            if last:
+                leases.close()
+            await store.close()
 
 
 async def ask(runtime: Runtime, question: Callable[[], Coroutine[Any, Any, T]]) -> T:

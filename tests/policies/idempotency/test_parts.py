@@ -26,6 +26,8 @@ from resilient_rpc.policies.idempotency.leases import Leases
 from resilient_rpc.policies.idempotency.local import OVERHEAD, UNSETTLED, Local
 from resilient_rpc.policies.idempotency.replies import Kept, error_of, keep_error, keep_result, result_of
 from resilient_rpc.policies.idempotency.served import Served
+from resilient_rpc.policies.idempotency.state import State
+from resilient_rpc.runtime import io_loop, running_runtime
 from resilient_rpc.serving.around import Course as ServersCourse
 from resilient_rpc.stores.base import RecordKey
 from resilient_rpc.stores.errors import CorruptRecord
@@ -254,6 +256,37 @@ def test_one_that_ends_while_it_is_renewed_is_not_told_of_it() -> None:
         assert told == [True], "it begins again when there is something to do"
 
 
+def test_when_no_server_is_left_the_store_is_closed_on_the_io_loop_too() -> None:
+    with VirtualClock() as clock:
+        closed: list[float] = []
+
+        class Closes(MemoryStore):
+            async def close(self) -> None:
+                closed.append(clock.now())
+
+        def leases() -> Leases:
+            return Leases(Closes(clock=clock.now), 3.0, lambda: clock.io)
+
+        unused = leases()
+        unused.close()
+        clock.advance(1)
+        assert closed == []
+        idle = leases()
+        idle.used()
+        idle.close()
+        clock.advance(0)
+        assert len(closed) == 1
+        holding = leases()
+        held = holding.hold(KEY, 1, clock.now(), lambda _: None)
+        holding.used()
+        holding.close()
+        clock.advance(0.5)
+        assert len(closed) == 1, "not while something is held"
+        holding.release(held)
+        clock.advance(1)
+        assert len(closed) == 2
+
+
 def test_those_that_are_late_are_renewed_at_once() -> None:
     with VirtualClock() as clock:
         told: list[Any] = []
@@ -279,3 +312,29 @@ def test_what_a_server_knows_of_a_call_is_what_the_policy_asks_for() -> None:
     }
     assert not {name for name in members if name not in dir(ServersCourse)}
     assert isinstance(Course(Context("m", 0.0, None), {}, "t", JSON), Served)  # type: ignore[arg-type]
+
+
+def test_the_store_is_closed_for_each_server_that_stops_and_once_more_for_the_last() -> None:
+    ended: list[str] = []
+
+    class Closes(MemoryStore):
+        async def close(self) -> None:
+            ended.append("store")
+
+    class Last(Leases):
+        def close(self) -> None:
+            ended.append("leases")
+
+    async def main() -> None:
+        state, store = State(0), Closes()
+        leases = Last(store, 5.0, io_loop)
+        one, other = running_runtime().scope(), running_runtime().scope()
+        for runtime in (one, other, one):
+            state.close_with(runtime, store, leases)
+        await asyncio.sleep(0)
+        await one.aclose()
+        assert ended == ["store"]
+        await other.aclose()
+        assert sorted(ended) == ["leases", "store", "store"]
+
+    asyncio.run(main())

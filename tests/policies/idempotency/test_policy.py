@@ -48,6 +48,10 @@ def world(runtime: Bench) -> World:
     return World(runtime)
 
 
+class Cut(BaseException):
+    """Not an error of a handler: the call ends here."""
+
+
 def slow(world: World, seconds: float) -> Any:
     async def work(context: Context) -> Any:
         await world.runtime.port.sleep(seconds)
@@ -196,6 +200,37 @@ def test_a_policy_inside_that_gives_up_on_a_running_handler_settles_nothing(worl
     record = world.look()
     assert record is not None
     assert record.progress == "running"
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), Cut()])
+def test_a_handler_that_outlives_its_call_keeps_its_record_until_it_ends(
+    world: World, runtime: Bench, error: BaseException
+) -> None:
+    host, other = world.host(), world.host(wait=0)
+
+    async def gives_up(context: Context) -> Any:
+        course = host.courses[-1]
+        course.began += 1
+        course.running = True
+        raise error
+
+    [(told,)] = runtime.together(lambda: _outcome(host, gives_up))
+    assert isinstance(told, InProgress if isinstance(error, TimeoutError) else Cut)
+    runtime.advance(20)
+    with pytest.raises(InProgress):
+        other.call()
+    host.courses[-1].running = False
+    runtime.advance(8)
+    assert len(host.policy.leases) == 0
+    assert other.call().result == {"number": 1}
+
+
+async def _outcome(host: Host, work: Any) -> tuple[BaseException | None]:
+    try:
+        await host.serve(work)
+    except BaseException as error:
+        return (error,)
+    return (None,)
 
 
 def test_a_store_that_does_not_take_it_back_loses_nothing(world: World, runtime: Bench) -> None:
