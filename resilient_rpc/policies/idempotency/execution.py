@@ -14,18 +14,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from resilient_rpc.call import Reply
 from resilient_rpc.errors import (
-    EXECUTED,
-    INTERNAL_ERROR,
     ConfigurationError,
     DependencyUnavailable,
     InProgress,
     Interrupted,
     KeyReused,
-    ProtocolError,
     RemoteError,
 )
 from resilient_rpc.events import CallRejected, PolicyBypassed, PolicyEvent
@@ -37,12 +34,11 @@ from resilient_rpc.policies.idempotency.events import (
     StoreFailed,
     announce,
 )
+from resilient_rpc.policies.idempotency.outcome import outcome_of
 from resilient_rpc.policies.idempotency.replies import (
     Kept,
     error_of,
-    keep_error,
     keep_marker,
-    keep_result,
     result_of,
 )
 from resilient_rpc.policies.idempotency.settling import settle
@@ -62,22 +58,6 @@ if TYPE_CHECKING:
 
 RETRY_AFTER = 1.0
 """Seconds after which a caller is to try again, where the store cannot be asked and does not say for how long."""
-
-
-class Outcome(NamedTuple):
-    """How the handler ended. `kept`: what the record is to hold; None: it is to be abandoned, or left alone."""
-
-    kept: Kept | None
-    reply: Reply | None = None
-    error: Exception | None = None
-    abandoned: bool = False
-
-    def answer(self) -> Reply:
-        """What its caller gets."""
-        if self.error is not None:
-            raise self.error
-        assert self.reply is not None  # noqa: S101 - one of the two is there
-        return self.reply
 
 
 class Execution:
@@ -200,7 +180,7 @@ class Execution:
         self._served.hold(rules.lease)
         kept = None
         try:
-            outcome = await self._outcome()
+            outcome = await outcome_of(rules, self._call, self._proceed, self._served, self._fingerprint)
             # An error of a handler whose transaction has the answer in it: was it committed all the same?
             decided = claim.written and outcome.error is not None and not await self._holds(epoch)
             if outcome.kept is None and not decided:
@@ -217,24 +197,6 @@ class Execution:
                 rules.leases.release(lease)
             state.flights.end(self._key, flight, kept)
         return await self._succeeded()
-
-    async def _outcome(self) -> Outcome:
-        """Run the handler, to its end: who is cancelled meanwhile leaves the record to the end of its lease."""
-        rules, served, fingerprint = self._rules, self._served, self._fingerprint
-        try:
-            reply = await self._proceed(self._call)
-        except Exception as error:
-            if served.began > served.ended:  # a policy inside has given up on it, and it may still run
-                return Outcome(None, error=InProgress(f"{self._call.method}: still running", retry_after=rules.lease))
-            if not served.began or rules.is_abandoned(error):
-                return Outcome(None, error=error, abandoned=True)
-            return Outcome(keep_error(fingerprint, error, rules.max_result_bytes), error=error)
-        try:
-            return Outcome(keep_result(fingerprint, served.codec, reply.result, rules.max_result_bytes), reply)
-        except ProtocolError as unencodable:
-            text = f"the result of {self._call.method} {unencodable}"
-            failed = RemoteError(text, code=INTERNAL_ERROR, certainty=EXECUTED)
-            return Outcome(keep_error(fingerprint, failed, rules.max_result_bytes), error=failed)
 
     async def _complete(self, epoch: int, kept: Kept) -> bool:
         """Record the outcome. False: another server has the record; a store that fails is not the caller's affair."""
