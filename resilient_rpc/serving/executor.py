@@ -100,8 +100,11 @@ class Executor:
         self._returning: deque[asyncio.Future[None]] = deque()
         """Calls that have given their slot away and want one again."""
         self._running = 0
-        self._fresh = False
-        """A task is about to take, or is taking, calls that have not waited for anything."""
+        self._starters = 0
+        """Tasks that are about to take, or are taking, calls that have not waited for anything."""
+        self._together = False
+        """The last call that began had to wait, so the next ones will, too: they begin in one turn of the loop. What
+        they wait for, such as a store, then gets all of them at once."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._active: set[Job] = set()
         """Calls that outlast a turn of the loop."""
@@ -166,8 +169,11 @@ class Executor:
     def _pump(self) -> None:
         if self._returning:
             self._readmit()
-        if self._waiting and self._running < self._slots and not self._fresh:
-            self._fresh = True
+        wanted = min(len(self._waiting), self._slots - self._running)
+        if not self._together:
+            wanted = min(wanted, 1)
+        while self._starters < wanted:
+            self._starters += 1
             task = self._loop.create_task(self._work())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -214,8 +220,9 @@ class Executor:
             if held > HOLD:  # replies and heartbeats have their turn
                 held = 0.0
                 await asyncio.sleep(0)
-        self._fresh = False
-        self._worked_off()  # all that came together is answered: the answers need not wait for another turn
+        self._starters -= 1
+        if not self._starters:
+            self._worked_off()  # all that came together is answered: the answers need not wait for another turn
         self._pump()
 
     def _begin(self, job: Job) -> Waiting | None:
@@ -233,6 +240,7 @@ class Executor:
             self._suspend(job)
             return Waiting(awaited, variables, job)
         job.busy = job.seconds = time.perf_counter() - begin
+        self._together = False
         self._running -= not _is_outside(job)
         self._finish(job, result, error)
         return None
@@ -242,7 +250,8 @@ class Executor:
         job.task = asyncio.current_task()
         self._active.add(job)
         self._deadlines.add(job)
-        self._fresh = False
+        self._starters -= 1
+        self._together = True
         self._pump()
 
     async def _wait(self, job: Job, waiting: Waiting) -> None:
