@@ -32,8 +32,8 @@ TESTING = [
 ]  # fmt: skip
 STORES = [
     "Began", "Busy", "CorruptRecord", "Held", "LockBusy", "MemoryStore", "Mismatch", "New", "OnTakeover", "Record",
-    "RecordKey", "RedisLock", "RedisStore", "Replay", "Store", "StoreError", "StoreRefused", "StoreUnavailable",
-    "TakenOver", "Unknown",
+    "RecordKey", "RecordLost", "RedisLock", "RedisStore", "Replay", "SqlStore", "Store", "StoreError", "StoreRefused",
+    "StoreUnavailable", "TakenOver", "Unknown",
 ]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from resilient_rpc.stores.errors import CorruptRecord, StoreError, StoreRefused,
 from resilient_rpc.stores.lock import Held, LockBusy, RedisLock
 from resilient_rpc.stores.memory import MemoryStore
 from resilient_rpc.stores.redis import RedisStore
+from resilient_rpc.stores.sql import RecordLost, SqlStore
 
 __all__ = [
     "Began",
@@ -32,9 +33,11 @@ __all__ = [
     "OnTakeover",
     "Record",
     "RecordKey",
+    "RecordLost",
     "RedisLock",
     "RedisStore",
     "Replay",
+    "SqlStore",
     "Store",
     "StoreError",
     "StoreRefused",
