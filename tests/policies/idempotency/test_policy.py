@@ -40,7 +40,7 @@ from resilient_rpc.stores.errors import CorruptRecord, StoreRefused
 from resilient_rpc.stores.memory import MemoryStore
 from resilient_rpc.wire.codec import MSGPACK
 from tests.policies.idempotency.bench import KEY, Host, World
-from tests.runtimes import AsyncioBench, Bench
+from tests.runtimes import Bench
 
 
 @pytest.fixture
@@ -557,9 +557,8 @@ def test_another_call_that_has_the_key_now_is_not_the_answer(world: World, runti
         host.call(work)
 
 
+@pytest.mark.parametrize("runtime", ["asyncio"], indirect=True)  # a thread cannot be cancelled
 def test_who_is_cancelled_leaves_the_record_to_the_end_of_its_lease(world: World, runtime: Bench) -> None:
-    if not isinstance(runtime, AsyncioBench):
-        pytest.skip("a thread cannot be cancelled")
     host = world.host()
 
     async def cancel() -> None:
