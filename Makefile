@@ -2,13 +2,14 @@
 #     make test PYTHON=python3.13
 
 PYTHON ?= python3
+MINUTES ?= 5
 BIN := .venv/bin
 PLUGINS := $(patsubst %/pyproject.toml,-e ./%,$(wildcard plugins/*/pyproject.toml))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv lint types docs servers test demo bench mutants clean
+.PHONY: help venv lint types docs servers test soak demo bench mutants clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +32,9 @@ servers: .venv/.test  ## find RabbitMQ and Redis for the tests; on Debian, as ro
 test: lint types docs servers  ## everything that must hold before a commit
 	@rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST)
+
+soak: .venv/.test servers  ## MINUTES=5 of faults under keyed calls: what was lost, done twice, left behind?
+	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 demo: .venv/.core  ## watch a call survive, without any server installed
 	@$(BIN)/resilient-rpc demo

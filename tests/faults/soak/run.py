@@ -1,0 +1,210 @@
+"""One run: servers up, calls and faults, peace, everything asked again, the account."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from resilient_rpc import Client, RpcError
+from tests.faults.soak.accounting import Account, Evidence, settle
+from tests.faults.soak.callers import TIMEOUT, Callers
+from tests.faults.soak.fleet import Fleet
+from tests.faults.soak.ledger import read
+from tests.faults.soak.republish import Republisher, connection
+from tests.faults.soak.strikes import Storm, Strike, World, connected
+from tests.faults.tools import eventually
+from tests.servers import choose
+from tests.servers.guard import GUARD
+from tests.servers.proxy import Proxy
+
+SERVERS = 3
+LEASE = 2.0
+RECOVERED_WITHIN = 10.0
+"""Seconds after the last fault, in which a call must succeed."""
+ASKING = 2
+"""A server that is asked for its state is running the question, and has not acked it."""
+CONNECTIONS = 12
+"""What a server opens when it needs it: 4 connections to Redis for each of its two loops, and what these take."""
+REPEATED = 200
+"""Acknowledged calls that are made again at the end, besides all that failed."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The account, and the faults that were carried out, by kind."""
+
+    account: Account
+    struck: Counter[str]
+
+
+def soak(seed: int, seconds: float, folder: Path, say: Callable[[str], object] = print) -> Result:
+    """Run it. The servers' logs and the ledger stay in `folder`."""
+    before = _warm_up()
+    service = f"soak{secrets.token_hex(4)}"
+    with contextlib.ExitStack() as opened:
+        broker = opened.enter_context(choose.broker(private=True))
+        store = opened.enter_context(choose.redis_server(private=True))
+        client_way, server_way = opened.enter_context(Proxy(broker.url)), opened.enter_context(Proxy(broker.url))
+        redis_way = opened.enter_context(Proxy(store.url))
+        servers_url = f"{server_way.url}?heartbeat=2"
+        fleet = opened.enter_context(Fleet(servers_url, redis_way.url, service, folder, size=SERVERS, lease=LEASE))
+        wait_for_servers(broker.url, service, fleet)
+        descriptors = max(psutil.Process(pid).num_fds() for pid in fleet.pids)
+        callers = Callers(f"{client_way.url}?heartbeat=2", service, seed)
+        republisher = Republisher(broker.url, service, callers.made, seed)
+        storm = Storm(
+            World(
+                broker=broker,
+                redis=store,
+                fleet=fleet,
+                client_way=client_way,
+                server_way=server_way,
+                redis_way=redis_way,
+                lease=LEASE,
+            ),
+            seed,
+            seconds,
+        )
+        say(f"seed {seed}: {seconds:g} s of faults")
+        callers.start()
+        republisher.start()
+        try:
+            storm.run()
+        finally:
+            republisher.stop()
+            leaks = _recovery(callers)
+            callers.stop()
+        wait_for_servers(broker.url, service, fleet)
+        again = Callers(broker.url, service, seed, threads=0, tasks=0)
+        leaks += _ask_again(again, callers)
+        again.stop()
+        leaks += _idle(broker.url, service, fleet) + _descriptors(fleet, descriptors + CONNECTIONS)
+        fleet.drain_all()
+        leaks += fleet.unclean + _left_over(broker.url, store.url, service)
+    (folder / "strikes").write_text("".join(f"{strike}\n" for strike in storm.strikes))
+    evidence = Evidence(
+        lines=list(read(folder / "ledger")),
+        said=callers.said + again.said + republisher.said,
+        strikes=storm.strikes + [Strike(kind="server-crash", begin=0.0, end=0.0, pid=pid) for pid in fleet.crashed],
+        republished=republisher.sent,
+        lease=LEASE,
+    )
+    account = settle(evidence)
+    account.leaks = leaks + _leaked(before)
+    return Result(account, Counter(strike.kind for strike in storm.strikes))
+
+
+def wait_for_servers(url: str, service: str, fleet: Fleet) -> None:
+    """Until each of them answers."""
+    missing = set(fleet.pids)
+    with Client(url, batching=None, policies=[]) as client:
+
+        def asked() -> bool:
+            with contextlib.suppress(RpcError):
+                missing.discard(client.call(f"{service}.state", timeout=1.0, safety="read_only")["pid"])
+            return not missing
+
+        eventually(asked, f"{len(fleet.pids)} servers", 30.0)
+
+
+def _recovery(callers: Callers) -> list[str]:
+    """The last fault is over: calls must succeed again, on the connections that there are."""
+    begin, known = time.monotonic(), len(callers.said)
+    while time.monotonic() < begin + RECOVERED_WITHIN:
+        if any(said.answer is not None and said.begin > begin for said in callers.said[known:]):
+            return []
+        time.sleep(0.05)
+    return [f"no call has succeeded within {RECOVERED_WITHIN:g} s after the last fault"]
+
+
+def _ask_again(again: Callers, callers: Callers) -> list[str]:
+    """What failed is repeated until it has an answer; of the others some, to have their answers compared."""
+    answered = {said.key for said in callers.said if said.answer is not None}
+    failed = [order for order in callers.made if order.key not in answered]
+    known = [order for order in callers.made if order.key in answered]
+    step = max(len(known) // REPEATED, 1)
+    orders = failed + known[::step]
+    return [
+        f"{order.key} has no answer in peace: {said.error}"
+        for order in orders
+        if (said := again.ask_again(order, TIMEOUT)).answer is None
+    ]
+
+
+def _idle(url: str, service: str, fleet: Fleet) -> list[str]:
+    """Each server holds nothing but the question."""
+    busy: dict[int, str] = {}
+
+    def looked() -> bool:
+        busy.clear()
+        busy.update(_busy(url, service, fleet))
+        return not busy
+
+    with contextlib.suppress(AssertionError):
+        eventually(looked, "idle servers", RECOVERED_WITHIN)
+    return [f"server {pid} is not idle: {state}" for pid, state in busy.items()]
+
+
+def _busy(url: str, service: str, fleet: Fleet) -> dict[int, str]:
+    states: dict[int, dict[str, int]] = {}
+    with Client(url, batching=None, policies=[]) as client:
+        for _ in range(4 * len(fleet.pids)):
+            with contextlib.suppress(RpcError):
+                state = client.call(f"{service}.state", timeout=2.0, safety="read_only")
+                states[state["pid"]] = state
+    held = ("running", "waiting", "unacked", "unconfirmed_replies")
+    busy = {pid: str(state) for pid, state in states.items() if sum(state[name] for name in held) > ASKING}
+    return busy | dict.fromkeys(set(fleet.pids) - set(states), "it does not answer")
+
+
+def _descriptors(fleet: Fleet, most: int) -> list[str]:
+    """Files and sockets of servers that have nothing to do."""
+    held = {pid: psutil.Process(pid).num_fds() for pid in fleet.pids}
+    return [f"server {pid} holds {count} descriptors, not {most}" for pid, count in held.items() if count > most]
+
+
+def _left_over(amqp_url: str, redis_url: str, service: str) -> list[str]:
+    """What a drained service must not leave: messages in its queue, records that somebody holds."""
+    with connection(amqp_url) as opened:
+        queued = opened.channel().queue_declare(f"rpc.{service}", passive=True).method.message_count
+    left = [f"{queued} messages are left in the queue"] if queued else []
+    with connected(redis_url) as client:
+        states = [client.hget(name, "s") for name in client.scan_iter("rpc:*", count=1000)]
+    held = sum(state in {b"I", b"T"} for state in states)
+    return left + ([f"{held} of {len(states)} records are held by nobody who lives"] if held else [])
+
+
+def _warm_up() -> dict[str, int]:
+    """Make what is made once for a process; returns what it holds then."""
+    GUARD.forget(0)  # its process is started with the first word to it
+    with Client("memory://soak", policies=[]) as client, contextlib.suppress(RpcError):
+        client.call("nobody.here", timeout=0.1)
+    return _holdings()
+
+
+def _holdings() -> dict[str, int]:
+    process = psutil.Process()
+    return {
+        "threads": threading.active_count(),
+        "sockets": len(process.net_connections("all")),
+    }
+
+
+def _leaked(before: dict[str, int]) -> list[str]:
+    after: dict[str, int] = {}
+
+    def settled() -> bool:
+        after.update(_holdings())
+        return all(after[name] <= before[name] for name in before)
+
+    with contextlib.suppress(AssertionError):
+        eventually(settled, "what was there before", 5.0)
+    return [f"{after[name]} {name}, before {before[name]}" for name in before if after[name] > before[name]]
