@@ -557,7 +557,7 @@ def test_another_call_that_has_the_key_now_is_not_the_answer(world: World, runti
         host.call(work)
 
 
-@pytest.mark.parametrize("runtime", ["asyncio"], indirect=True)  # a thread cannot be cancelled
+@pytest.mark.parametrize("rpc_bench", ["asyncio"], indirect=True)  # a thread cannot be cancelled
 def test_who_is_cancelled_leaves_the_record_to_the_end_of_its_lease(world: World, runtime: Bench) -> None:
     host = world.host()
 
