@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from resilient_rpc import Certainty, Client, RpcError
+from resilient_rpc import Certainty, Client, RemoteError, RpcError
 from resilient_rpc.errors import DeadlineExceeded, Expired
 from resilient_rpc.policies import AttemptTimeout, Retry
 from tests.faults.soak.callers import Order
@@ -179,3 +179,34 @@ def test_a_server_that_is_told_to_stop_answers_keyed_calls_and_leaves_the_others
     assert sorted(answers) == sorted(line.token for line in lines)
     assert len(lines) == 100
     assert not psutil.pid_exists(leaving.pid)
+
+
+@pytest.mark.fault
+@pytest.mark.timeout(120)
+def test_without_redis_calls_are_refused_at_once_unexecuted_and_with_it_again_they_are_served(
+    amqp_url: str, private_redis: Server, service: str, tmp_path: Path
+) -> None:
+    method = f"{service}.deliver"
+    with (
+        serving(amqp_url, private_redis.url, service, tmp_path, size=1),
+        Client(amqp_url, policies=[]) as client,
+        Client(amqp_url, policies=PATIENT) as patient,
+    ):
+        before = client.call(method, {}, idempotency_key=f"{service}-before", timeout=10.0)
+        private_redis.kill()
+        took = []
+        for number in range(5):
+            begin = time.monotonic()
+            with pytest.raises(RemoteError) as caught:
+                client.call(method, {}, idempotency_key=f"{service}-{number}", timeout=10.0)
+            took.append(time.monotonic() - begin)
+            assert caught.value.code == -32005
+            assert caught.value.certainty is Certainty.NOT_EXECUTED
+        private_redis.start()
+        after = patient.call(method, {}, idempotency_key=f"{service}-0", timeout=20.0)
+        replayed = patient.call(method, {}, idempotency_key=f"{service}-before", timeout=20.0)
+        lines = effects(tmp_path)
+
+    assert max(took) < 1.0
+    assert replayed == before
+    assert [line.token for line in lines] == [before, after]

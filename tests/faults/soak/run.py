@@ -31,8 +31,8 @@ RECOVERED_WITHIN = 10.0
 """Seconds after the last fault, in which a call must succeed."""
 ASKING = 2
 """A server that is asked for its state is running the question, and has not acked it."""
-CONNECTIONS = 12
-"""What a server opens when it needs it: 4 connections to Redis for each of its two loops, and what these take."""
+CONNECTIONS = 16
+"""What a server opens when it needs it: 4 connections to Redis for each of its two loops, and the second loop."""
 REPEATED = 200
 """Acknowledged calls that are made again at the end, besides all that failed."""
 
@@ -89,10 +89,12 @@ def soak(seed: int, seconds: float, folder: Path, say: Callable[[str], object] =
         leaks += _idle(broker.url, service, fleet) + _descriptors(fleet, descriptors + CONNECTIONS)
         fleet.drain_all()
         leaks += fleet.unclean + _left_over(broker.url, store.url, service)
-    (folder / "strikes").write_text("".join(f"{strike}\n" for strike in storm.strikes))
+    said = callers.said + again.said + republisher.said
+    for name, known in (("strikes", storm.strikes), ("said", said)):
+        (folder / name).write_text("".join(f"{one}\n" for one in known))
     evidence = Evidence(
         lines=list(read(folder / "ledger")),
-        said=callers.said + again.said + republisher.said,
+        said=said,
         strikes=storm.strikes + [Strike(kind="server-crash", begin=0.0, end=0.0, pid=pid) for pid in fleet.crashed],
         republished=republisher.sent,
         lease=LEASE,

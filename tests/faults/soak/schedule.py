@@ -62,8 +62,10 @@ LANES: Mapping[str, Mapping[Kind, Spread]] = {
         "redis-flush": (0.0, 0.1),  # SCRIPT FLUSH
     },
 }
-GAP: Spread = (0.2, 0.8)
+GAP: Spread = (0.3, 1.0)
 """Seconds of peace between two faults of a lane."""
+COSTS: Mapping[Kind, float] = {"broker-kill": 5.0, "broker-close": 1.0, "server-drain": 1.0, "server-outlive": 2.0}
+"""Seconds that some take besides their own: a boot, a tool, a handler's rest, a lease."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,7 @@ def _lane(draw: random.Random, kinds: Mapping[Kind, Spread], seconds: float) -> 
         draw.shuffle(deck)
         for kind in deck:
             length = draw.uniform(*kinds[kind])
-            if at + length > seconds:
+            if at + length + COSTS.get(kind, 0.0) > seconds:
                 return
             yield Fault(at=at, kind=kind, seconds=length, draw=draw.random())
-            at += length + draw.uniform(*GAP)
+            at += length + COSTS.get(kind, 0.0) + draw.uniform(*GAP)

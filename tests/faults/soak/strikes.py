@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from tests.faults.soak.fleet import Fleet
-from tests.faults.soak.schedule import Fault, plan
+from tests.faults.soak.schedule import GAP, Fault, plan
 from tests.servers.handle import Broker, Server, ServerError
 from tests.servers.proxy import Proxy, Way
 
@@ -79,7 +79,7 @@ class Storm:
     def _lane(self, faults: Sequence[Fault]) -> None:
         try:
             for fault in faults:
-                self._pause(self._begin + fault.at - time.monotonic())
+                self._pause(max(self._begin + fault.at - time.monotonic(), GAP[0]))
                 with self._noted(fault):
                     self._act(fault)
         except BaseException as error:

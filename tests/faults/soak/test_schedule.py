@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from tests.faults.soak.schedule import GAP, LANES, plan
+from tests.faults.soak.schedule import COSTS, GAP, LANES, plan
 
 KINDS = {kind for kinds in LANES.values() for kind in kinds}
 
@@ -35,9 +35,9 @@ def test_faults_of_a_lane_follow_each_other_with_gaps_and_end_in_time(seed: int)
             least, most = LANES[lane][fault.kind]
             assert least <= fault.seconds <= most
             assert 0.0 <= fault.draw < 1.0
-            assert fault.at + fault.seconds <= 30.0
+            assert fault.at + fault.seconds + COSTS.get(fault.kind, 0.0) <= 30.0
         for before, after in itertools.pairwise(faults):
-            assert GAP[0] - 1e-9 <= after.at - before.at - before.seconds <= GAP[1] + 1e-9
+            assert GAP[0] - 1e-9 <= after.at - before.at - before.seconds - COSTS.get(before.kind, 0.0) <= GAP[1] + 1e-9
 
 
 def test_no_kind_comes_again_before_all_of_its_lane_have_come() -> None:
