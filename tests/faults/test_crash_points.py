@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.faults.soak.fleet import Fleet
 from tests.faults.soak.ledger import Line, read
 from tests.faults.soak.republish import connection, twice
 from tests.faults.soak.run import wait_for_servers
-from tests.faults.soak.strikes import stop
+from tests.faults.soak.strikes import connected, stop
 from tests.faults.tools import eventually
 from tests.servers.handle import Server
 from tests.servers.proxy import Proxy
@@ -210,3 +211,28 @@ def test_without_redis_calls_are_refused_at_once_unexecuted_and_with_it_again_th
     assert max(took) < 1.0
     assert replayed == before
     assert [line.token for line in lines] == [before, after]
+
+
+@pytest.mark.fault
+@pytest.mark.timeout(120)
+def test_a_server_that_is_told_to_stop_records_first_what_it_has_answered_while_redis_was_away(
+    amqp_url: str, private_redis: Server, service: str, tmp_path: Path
+) -> None:
+    with (
+        serving(amqp_url, private_redis.url, service, tmp_path, size=1) as fleet,
+        Client(amqp_url, policies=PATIENT) as client,
+    ):
+        future = client.submit(f"{service}.deliver", {"seconds": 0.6}, idempotency_key=service, timeout=20.0)
+        eventually(lambda: effects(tmp_path), "the effect")
+        private_redis.kill()
+        answer = future.result(timeout=10.0)
+        leaving = threading.Thread(target=fleet.drain_all)
+        leaving.start()
+        private_redis.start()
+        leaving.join()
+        with connected(private_redis.url) as redis:
+            states = [redis.hget(name, "s") for name in redis.keys("rpc:*")]
+
+    assert fleet.unclean == []
+    assert [line.token for line in effects(tmp_path)] == [answer]
+    assert states == [b"D"]

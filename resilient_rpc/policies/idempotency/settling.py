@@ -24,12 +24,17 @@ def settle(rules: Idempotency, call: Call, key: RecordKey, epoch: int, kept: Kep
 
     It may succeed even after the lease is over, as long as nobody has taken the record over.
     """
+    state = rules.state
+    answer = state.unsettled()
 
     async def work(runtime: Runtime) -> None:
-        outcome = await _settled(rules, call, runtime, key, epoch, kept)
-        if outcome == "lost" or (outcome == "stored" and not rules.local):
-            rules.state.local.drop(key)
-        announce(rules, call, AnswerSettled, outcome=outcome)
+        try:
+            outcome = await _settled(rules, call, runtime, key, epoch, kept)
+            if outcome == "lost" or (outcome == "stored" and not rules.local):
+                state.local.drop(key)
+            announce(rules, call, AnswerSettled, outcome=outcome)
+        finally:
+            state.settled(answer)
 
     rules.leases.used()
     Context().run(rules.io().start, work)

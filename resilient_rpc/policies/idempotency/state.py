@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from resilient_rpc.stores.base import Store
 
 T = TypeVar("T")
+SETTLED_WITHIN = 4.0
+"""Seconds that the last server waits at its end for the store to take the answers that it has sent."""
 
 
 class State:
@@ -40,6 +42,7 @@ class State:
         self._lock = threading.Lock()
         self._closers = weakref.WeakSet()
         self.flights, self.local, self.waiting = Flights(), Local(self.local_records), 0
+        self._unsettled: set[Pending[None]] = set()
 
     def line_up(self, places: int) -> bool:
         """Be one of those who wait; False: there are so many already."""
@@ -53,6 +56,19 @@ class State:
         """Wait no longer."""
         with self._lock:
             self.waiting -= 1
+
+    def unsettled(self) -> Pending[None]:
+        """An answer was sent that the store has not taken; `settled` ends it."""
+        answer: Pending[None] = Pending()
+        with self._lock:
+            self._unsettled.add(answer)
+        return answer
+
+    def settled(self, answer: Pending[None]) -> None:
+        """It has taken it, or never will."""
+        with self._lock:
+            self._unsettled.discard(answer)
+        answer.set(None)
 
     def close_with(self, runtime: Runtime, store: Store, leases: Leases) -> None:
         """Have the store close what belongs to the loop of `runtime` when the server that it is of stops."""
@@ -71,8 +87,19 @@ class State:
                 self._closers.discard(runtime)
                 last = not self._closers
             if last:
+                await self._settle(runtime)
                 leases.close()
             await store.close()
+
+    async def _settle(self, runtime: Runtime) -> None:
+        """An answer that ends with its process is one that the next repeat does not get."""
+        until = runtime.now() + SETTLED_WITHIN
+        while (left := until - runtime.now()) > 0:
+            with self._lock:
+                unsettled = tuple(self._unsettled)
+            if not unsettled:
+                return
+            await runtime.wait(unsettled, left)
 
 
 async def ask(runtime: Runtime, question: Callable[[], Coroutine[Any, Any, T]]) -> T:

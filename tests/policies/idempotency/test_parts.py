@@ -338,3 +338,29 @@ def test_the_store_is_closed_for_each_server_that_stops_and_once_more_for_the_la
         assert sorted(ended) == ["leases", "store", "store"]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_the_last_server_waits_at_its_end_for_answers_that_the_store_has_not_taken(
+    monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    monkeypatch.setattr("resilient_rpc.policies.idempotency.state.SETTLED_WITHIN", 10.0 if taken else 0.02)
+
+    async def main() -> None:
+        state, store = State(0), MemoryStore()
+        leases = Leases(store, 5.0, io_loop)
+        one, other = running_runtime().scope(), running_runtime().scope()
+        for runtime in (one, other):
+            state.close_with(runtime, store, leases)
+        first, second = state.unsettled(), state.unsettled()
+        await asyncio.sleep(0)
+        await one.aclose()  # the other one is there
+        ending = asyncio.create_task(other.aclose())
+        if taken:
+            for answer in (first, second):
+                done, _ = await asyncio.wait((ending,), timeout=0.01)
+                assert not done
+                state.settled(answer)
+        assert await ending
+
+    asyncio.run(main())
