@@ -84,7 +84,7 @@ class Reader:
             out.write(self._ours(block.body, rf'(?<=[".]){PAGE_SERVICE}(?=[".])') + "\n\n")
 
     def _type(self, line: str) -> None:
-        words = shlex.split(self._ours(line, rf"\b{PAGE_SERVICE}(?=\.)"), comments=True)
+        words = shlex.split(self._ours(line, rf"\b{PAGE_SERVICE}(?=\.|$)"), comments=True)
         if words[0] == "export":
             self._environment |= dict(word.split("=", 1) for word in words[1:])
         elif words[:2] == ["resilient-rpc", "serve"]:

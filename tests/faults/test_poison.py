@@ -55,8 +55,9 @@ def test_a_poisonous_call_ends_with_the_dead_and_the_others_are_answered(
             ]
             with supervised(yard, kind) as ended:
                 until(lambda: yard.depth(yard.dead) == 1, 90)
+                until(lambda: ended.count(9) > LIMIT, 10)  # the broker may know of an end before we do
                 # One more only if a process ended between a confirm and the ack that followed it.
-                assert LIMIT + 1 <= ended.count(9) <= LIMIT + 3
+                assert ended.count(9) <= LIMIT + 3
                 assert [each.result(timeout=30) for each in others] == list(range(len(others)))
                 assert client.call(f"{service}.price", {"n": 7}, timeout=30.0) == 7
             doomed.cancel()
