@@ -58,6 +58,8 @@ class Account:
     """Effects of nobody's calls, and of calls that all were said not to be executed."""
     differing: list[str] = field(default_factory=list)
     """Told two answers, outside of the window."""
+    unrecorded: list[str] = field(default_factory=list)
+    """Acknowledged, and Redis never got the record, although the server lived to send it."""
     late: list[str] = field(default_factory=list)
     """Calls past their deadline."""
     leaks: list[str] = field(default_factory=list)
@@ -65,12 +67,14 @@ class Account:
     window: Counter[str] = field(default_factory=Counter)
     """Double effects by their cause."""
     differing_in_window: int = 0
+    unrecorded_in_window: int = 0
+    """As `unrecorded`, of servers that were killed: a repeat would execute again."""
     fenced: int = 0
 
     @property
     def bad(self) -> list[str]:
         """Everything that must not be, named."""
-        names = ("lost", "duplicated", "unexpected", "differing", "late", "leaks")
+        names = ("lost", "duplicated", "unexpected", "differing", "unrecorded", "late", "leaks")
         return [f"{name}: {entry}" for name in names for entry in getattr(self, name)]
 
 
@@ -85,6 +89,7 @@ def settle(evidence: Evidence) -> Account:
     in_window = _double_effects(account, evidence, effects)
     _answers(account, evidence.said, effects, in_window)
     _expectations(account, evidence, effects)
+    _records(account, evidence, effects)
     account.late = [
         f"{said.key} took {said.end - said.begin:.2f} of {said.timeout:g} s"
         for said in evidence.said
@@ -158,3 +163,14 @@ def _expectations(account: Account, evidence: Evidence, effects: dict[str, list[
         for key, known in certainties.items()
         if EXECUTED in known and key not in effects
     ]
+
+
+def _records(account: Account, evidence: Evidence, effects: dict[str, list[Line]]) -> None:
+    recorded = {line.key for line in evidence.lines if line.kind == "recorded"}
+    killed = {strike.pid for strike in evidence.strikes if strike.kind in KILLS}
+    answered = {said.key for said in evidence.said if said.answer is not None}
+    for key in sorted(answered & set(effects) - recorded):
+        if killed.isdisjoint(line.pid for line in effects[key]):
+            account.unrecorded.append(f"{key}: {effects[key][-1].token}")
+        else:
+            account.unrecorded_in_window += 1

@@ -23,6 +23,7 @@ def lines_of(account: Account) -> list[str]:
         ("duplicated", account.duplicated),
         ("unexpected", account.unexpected),
         ("differing answers", account.differing),
+        ("never recorded", account.unrecorded),
         ("past their deadline", account.late),
         ("leaks", account.leaks),
     ):
@@ -31,6 +32,7 @@ def lines_of(account: Account) -> list[str]:
     found.append(
         f"{'in the window':<22}{account.window.total()}"
         + (f" ({window}); differing answers {account.differing_in_window}" if window else "")
+        + (f"; never recorded {account.unrecorded_in_window}" if account.unrecorded_in_window else "")
         + (f"; a fencing token refuses {account.fenced}" if account.fenced else "")
     )
     return found

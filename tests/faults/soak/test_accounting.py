@@ -79,7 +79,8 @@ def test_an_effect_after_a_record_is_duplicated_whatever_was_struck() -> None:
     ],
 )
 def test_a_double_effect_is_explained_by_what_was_struck(struck: Strike, cause: str) -> None:
-    found = account([effect(1.0, 1), effect(4.0, 2, pid=2)], [told("k.1.1"), told("k.2.2")], struck)
+    lines = [effect(1.0, 1), effect(4.0, 2, pid=2), recorded(4.1, 2, pid=2)]
+    found = account(lines, [told("k.1.1"), told("k.2.2")], struck)
 
     assert found.window == {cause: 1}
     assert found.differing_in_window == 1
@@ -118,6 +119,16 @@ def test_two_answers_for_one_key_differ_outside_of_the_window() -> None:
     assert found.differing == ["k: k.1.1, k.1.2"]
 
 
+def test_an_answer_that_was_never_recorded_is_a_finding_unless_its_server_was_killed() -> None:
+    lines, said = [effect(1.0, 1)], [told("k.1.1")]
+
+    assert account(lines, said).unrecorded == ["k: k.1.1"]
+    assert account(lines, said, strike("server-drain", 1.5, 1.6, 1)).unrecorded == ["k: k.1.1"]
+    found = account(lines, said, strike("server-kill", 1.5, 1.6, 1))
+    assert (found.unrecorded, found.unrecorded_in_window, found.bad) == ([], 1, [])
+    assert account(lines, [told()]).unrecorded == []
+
+
 def test_an_effect_that_nobody_called_is_unexpected() -> None:
     assert len(account([effect(1.0, 1)], []).unexpected) == 1
 
@@ -141,7 +152,7 @@ def test_a_call_that_ended_long_after_its_deadline_is_late() -> None:
 
 
 def test_the_report_names_every_number_and_what_must_not_be() -> None:
-    found = account([effect(1.0, 1), effect(4.0, 1)], [told("k.1.1"), told(key="l")])
+    found = account([effect(1.0, 1), effect(4.0, 1), recorded(4.1, 1)], [told("k.1.1"), told(key="l")])
     text = "\n".join(lines_of(found))
 
     assert "acknowledged          1, of which replayed 0" in text
