@@ -82,7 +82,12 @@ class Session(ABC):
 
         with self._expecting() as future:
             self._connection.channel(on_open_callback=opened)
-            return await future
+            try:
+                return await future
+            except asyncio.CancelledError:
+                if future.done() and not future.cancelled() and future.exception() is None:
+                    future.result().close()  # it opened in the very turn in which whoever wanted it gave up
+                raise
 
     @contextlib.contextmanager
     def _expecting(self) -> Iterator[asyncio.Future[Any]]:
