@@ -7,70 +7,26 @@ import functools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from contextvars import Context as Variables
 from contextvars import copy_context
 from typing import Any
 
 from resilient_rpc.coalescer import Coalescer
 from resilient_rpc.context import enter_context
-from resilient_rpc.errors import Expired, InProgress, Interrupted, Overloaded
+from resilient_rpc.errors import Expired, Overloaded
 from resilient_rpc.serving.around import Around, Slots
+from resilient_rpc.serving.endings import contained, in_progress, interrupted, why_cancelled
 from resilient_rpc.serving.job import Job
+from resilient_rpc.serving.steps import Waiting, first_step, first_step_in
 from resilient_rpc.serving.threads import Threads
 from resilient_rpc.transport.deadlines import Deadlines
-from resilient_rpc.wire.faults import text_of
 
 log = logging.getLogger(__name__)
 HOLD = 0.01
 """Seconds for which calls that never wait may hold the loop together."""
 Done = Callable[[Job, Any, "BaseException | None"], None]
 Future = asyncio.Future[tuple[Any, "Exception | None"]]
-
-
-class Waiting:
-    """The rest of a handler that waits for something, in its own context variables; counts its time on the loop."""
-
-    __slots__ = ("_awaited", "_job", "_variables")
-
-    def __init__(self, awaited: Any, variables: Variables, job: Job) -> None:
-        self._awaited, self._variables, self._job = awaited, variables, job
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        job, run, awaited = self._job, self._variables.run, self._awaited
-        coroutine: Any = job.coroutine
-        while True:
-            try:
-                argument = yield awaited
-                step = coroutine.send
-            except BaseException as error:  # cancelled, or what was awaited failed: the handler's affair
-                step, argument = coroutine.throw, error
-            begin = time.perf_counter()
-            try:
-                awaited = run(step, argument)
-            except StopIteration as stop:
-                return stop.value
-            finally:
-                job.busy += time.perf_counter() - begin
-
-
-def _first_step(job: Job) -> Any:
-    """Call a coroutine function and run it to where it waits for the first time: what it waits for."""
-    enter_context(job.context)
-    coroutine = job.coroutine = job.method.function(*job.args, **job.kwargs)
-    return coroutine.send(None)
-
-
-def _first_step_in(around: Around) -> Callable[[Job], Any]:
-    """As `_first_step`, inside the policies of the server."""
-
-    def first_step(job: Job) -> Any:
-        enter_context(job.context)
-        coroutine: Any = around.run(job)
-        job.coroutine = coroutine
-        return coroutine.send(None)
-
-    return first_step
 
 
 class Executor:
@@ -110,13 +66,13 @@ class Executor:
         """Calls that outlast a turn of the loop."""
         self._threads = Threads(slots, name)
         self._returned: Coalescer[tuple[Job, Future | None, Any, Exception | None]] = Coalescer(loop, self._collect)
-        self._first_step: Callable[[Job], Any] = _first_step
+        self._first_step: Callable[[Job], Any] = first_step
         self._policed = self._closed = False
         self._deadlines: Deadlines[Job] = Deadlines(loop, time.monotonic, self._overdue)
 
     def police(self, make: Callable[[Slots], Around]) -> None:
         """Run every handler inside policies; before the first call."""
-        self._first_step = _first_step_in(make(self))
+        self._first_step = first_step_in(make(self))
         self._policed = True
 
     def add(self, jobs: Iterable[Job]) -> None:
@@ -234,7 +190,7 @@ class Executor:
         except StopIteration as stop:
             result = stop.value
         except BaseException as raised:
-            error = _contained(job, raised)
+            error = contained(job, raised)
         else:
             job.busy = time.perf_counter() - begin
             self._suspend(job)
@@ -259,9 +215,9 @@ class Executor:
         try:
             result = await waiting
         except asyncio.CancelledError as cancelled:
-            error = self._why_cancelled(job, cancelled)
+            error = why_cancelled(job, cancelled)
         except BaseException as raised:  # whatever a handler raises is its answer; it cannot end the loop
-            error = _contained(job, raised)
+            error = contained(job, raised)
         job.task = None
         # A policy gave up on its threads: the slot stays taken. But they do not keep a server that stops from its end.
         if job.course is not None and job.course.threads and not self._closed:
@@ -278,14 +234,6 @@ class Executor:
         # What it took from others: the loop while it held it, or its share of the slots. By the wall clock alone a
         # handler that only waits would seem slow, and calls to it would never be joined.
         job.seconds = max(job.busy, (time.monotonic() - job.started) / self._slots)
-
-    @staticmethod
-    def _why_cancelled(job: Job, cancelled: asyncio.CancelledError) -> BaseException:
-        if job.timed_out:
-            return _interrupted(job)
-        error = Interrupted(f"{job.method.name} was cancelled")
-        error.__cause__ = cancelled
-        return error
 
     # -- waiting without a slot
 
@@ -333,7 +281,7 @@ class Executor:
             variables.run(enter_context, job.context)
             result = variables.run(job.method.function, *job.args, **job.kwargs)
         except BaseException as raised:
-            error = _contained(job, raised)
+            error = contained(job, raised)
         try:
             self._returned.add((job, future, result, error))
         except RuntimeError:  # the loop is closed: the server is gone, and the message goes to another one
@@ -368,30 +316,16 @@ class Executor:
         job.timed_out = True
         course = job.course
         if course is not None and course.outside and job.task is not None:  # another call does what it waits for
-            self._finish(job, None, _in_progress(job, None))
+            self._finish(job, None, in_progress(job, None))
             job.task.cancel()
         elif course is not None and course.recorded is not None:  # it runs to its end: a repeat gets its outcome
-            self._finish(job, None, _in_progress(job, course.recorded))
+            self._finish(job, None, in_progress(job, course.recorded))
         elif job.task is not None and not (course is not None and course.threads):
             if job.context.key is None:  # a keyed call runs to its end: its outcome must be known
                 job.task.cancel()
         else:  # a thread cannot be stopped: its slot stays taken until it ends
-            self._finish(job, None, _interrupted(job))
-
-
-def _contained(job: Job, raised: BaseException) -> Exception:
-    if isinstance(raised, Exception):
-        return raised
-    return Interrupted(f"{job.method.name} raised {type(raised).__name__}: {text_of(raised):.200}")
+            self._finish(job, None, interrupted(job))
 
 
 def _is_outside(job: Job) -> bool:
     return job.course is not None and job.course.outside
-
-
-def _in_progress(job: Job, retry_after: float | None) -> InProgress:
-    return InProgress(f"{job.method.name} did not end in this call's time, and goes on", retry_after=retry_after)
-
-
-def _interrupted(job: Job) -> Interrupted:
-    return Interrupted(f"{job.method.name} was begun and did not end in its time; its outcome is unknown")
