@@ -28,6 +28,7 @@ from resilient_rpc.policy import Handler, Policy, Runtime
 from resilient_rpc.server import Server
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.queues import Classic, Quorum
+from resilient_rpc.wire.compression import Compression
 from resilient_rpc.wire.filters import Filter, Message
 from resilient_rpc.wire.limits import Limits
 
@@ -40,6 +41,7 @@ __all__ = [
     "Certainty",
     "Classic",
     "Client",
+    "Compression",
     "ConfigurationError",
     "ConnectionLost",
     "Context",

@@ -171,7 +171,9 @@ def _snake(name: str) -> str:
 
 
 policies = Registry("resilient_rpc.policies", "policy", methods=("__call__",), package="resilient_rpc.policies")
-filters = Registry("resilient_rpc.filters", "filter", methods=("outgoing", "incoming"))
+filters = Registry(
+    "resilient_rpc.filters", "filter", methods=("outgoing", "incoming"), package="resilient_rpc.wire.compression"
+)
 
 
 def known_policies() -> dict[str, Known]:

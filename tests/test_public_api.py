@@ -17,9 +17,9 @@ from resilient_rpc.events import PolicyEvent
 
 NAMES = [
     "ApplicationError", "AsyncClient", "Batching", "BrokerBlocked", "Call", "Certainty", "Classic", "Client",
-    "ConfigurationError", "ConnectionLost", "Context", "DeadlineExceeded", "Filter", "FilterRefused", "Handler",
-    "InvalidParams", "Limits", "Message", "MethodNotFound", "NotConnected", "Policy", "ProtocolError", "Quorum",
-    "Refused", "Rejected", "RemoteError", "Reply", "RpcError", "Runtime", "Safety", "Server", "Unroutable",
+    "Compression", "ConfigurationError", "ConnectionLost", "Context", "DeadlineExceeded", "Filter", "FilterRefused",
+    "Handler", "InvalidParams", "Limits", "Message", "MethodNotFound", "NotConnected", "Policy", "ProtocolError",
+    "Quorum", "Refused", "Rejected", "RemoteError", "Reply", "RpcError", "Runtime", "Safety", "Server", "Unroutable",
     "current_context", "log_events",
 ]  # fmt: skip
 PACKAGE = Path(resilient_rpc.__file__).parent

@@ -237,8 +237,10 @@ def test_filters_have_a_group_of_their_own(install: Install) -> None:
 
 def test_without_any_the_message_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "entry_points", lambda group: [])
-    with pytest.raises(ConfigurationError, match="known: none"):
+    with pytest.raises(ConfigurationError, match=r"known: compression$"):
         registry.filters.load("rot")
+    with pytest.raises(ConfigurationError, match="known: none"):
+        registry.Registry("resilient_rpc.codecs", "codec", methods=()).load("rot")
 
 
 def test_nothing_is_imported_before_it_is_asked_for(tmp_path: Path) -> None:

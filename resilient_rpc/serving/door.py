@@ -33,7 +33,8 @@ class Door:
             self._limits.check_body(len(delivery.body), "the message")
             if len(delivery.properties.get("headers", b"")) > self._limits.max_headers:
                 raise TooLarge(f"headers over the limit of {self._limits.max_headers} bytes")
-            seen, letter.principal = filtering.incoming(self._filters, delivery, "request", self._queue)
+            admitted, seen = filtering.incoming(self._filters, delivery, "request", self._queue)
+            letter.principal, letter.accepts = seen.principal, seen.accepts
         except FilterRefused as error:
             self._hub.emit(events.MessageRefused(filter=error.filter, reason=str(error)))
             cause = error.__cause__
@@ -41,5 +42,5 @@ class Door:
         except ProtocolError as error:
             self._refuse(letter, None, error)
         else:
-            return seen
+            return admitted
         return None

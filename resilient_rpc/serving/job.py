@@ -22,6 +22,7 @@ class Letter:
     """One message. It is acked when all of its calls are answered and the answers are with the broker."""
 
     __slots__ = (
+        "accepts",
         "address",
         "at",
         "batch",
@@ -68,6 +69,8 @@ class Letter:
         self.address = reply_to, (correlation_id or "").partition(".")[0]
         self.principal: str | None = None
         """Who sent it, as far as a filter has proof of it."""
+        self.accepts: tuple[str, ...] = ()
+        """Content encodings that its sender can read, as a filter has found."""
         self.batch = False
         self.print = 0
         """What tells messages of a plain speaker apart that have the same correlation id."""

@@ -135,7 +135,7 @@ class Outbox:
 
     def _join(self) -> None:
         """Group by address; messages of one link only, whose token stands before the dot of the correlation id."""
-        groups: dict[tuple[Codec, tuple[str, str], str | None], list[Answered]] = {}
+        groups: dict[tuple[Codec, tuple[str, str], str | None, tuple[str, ...]], list[Answered]] = {}
         inbox = self._coalescer.inbox
         last: Letter | None = None
         found: list[Answered] = []
@@ -144,7 +144,7 @@ class Outbox:
             letter = answered[0]
             if letter is not last:
                 last = letter
-                found = groups.setdefault((letter.codec, letter.address, letter.principal), [])
+                found = groups.setdefault((letter.codec, letter.address, letter.principal, letter.accepts), [])
             found.append(answered)
         for answers in groups.values():
             self._pack(answers)
@@ -282,4 +282,5 @@ def _message(letter: Letter, body: bytes, correlation: str, now: int) -> Message
         timestamp=now,
         message_id=correlation,
         principal=letter.principal,
+        accepts=letter.accepts,
     )

@@ -44,8 +44,8 @@ def outgoing(filters: Filters, message: Message) -> tuple[bytes, bytes]:
 
 def incoming(
     filters: Filters, delivery: Delivery, direction: Literal["request", "reply"], target: str
-) -> tuple[Delivery, str | None]:
-    """What is to be read instead of a delivery, and who sent it, if a filter says so.
+) -> tuple[Delivery, Message]:
+    """What is to be read instead of a delivery, and the message as the filters left it.
 
     Raises `FilterRefused`; `MalformedMessage` for properties that cannot be read.
     """
@@ -61,7 +61,7 @@ def incoming(
             properties["headers"] = encode_headers(seen.headers)
         except ConfigurationError as error:
             raise FilterRefused(f"headers that a filter has set: {error}") from error
-    return msgspec.structs.replace(delivery, properties=properties, body=seen.body), seen.principal
+    return msgspec.structs.replace(delivery, properties=properties, body=seen.body), seen
 
 
 def _message(delivery: Delivery, direction: Literal["request", "reply"], target: str) -> Message:

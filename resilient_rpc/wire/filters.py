@@ -21,7 +21,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One message on its way, before it is sent or as it arrived.
 
     A filter answers with a copy (`replace`) of which `body`, `content_type`, `content_encoding`, `headers` and, of one
-    that arrives, `principal` are taken over. The other fields are there to be read: they are the broker's and ours.
+    that arrives, `principal` and `accepts` are taken over. The other fields are there to be read: they are the broker's
+    and ours.
     """
 
     direction: Literal["request", "reply"]
@@ -52,6 +53,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     It never crosses the wire. Handlers see it in their context.
     """
+    accepts: tuple[str, ...] = ()
+    """Content encodings that the sender can read, as a filter has found; of a reply that is sent, who asked can."""
 
     def replace(self, **changes: Any) -> Message:
         """A copy with some fields changed."""

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from resilient_rpc import AsyncClient, Batching, Classic, Client, Limits, Quorum, RpcError, Server, errors
+from resilient_rpc import AsyncClient, Batching, Classic, Client, Compression, Limits, Quorum, RpcError, Server, errors
 from resilient_rpc.caller import default_policies
 from resilient_rpc.chain import ORDER, Plan
 from resilient_rpc.cli.fail import FAILED, NOBODY_KNOWS, NOT_EXECUTED, USAGE
@@ -204,6 +204,14 @@ def test_every_option_of_a_url_is_documented_with_its_default() -> None:
     outside_of_the_query = {"hosts", "user", "password", "vhost", "tls"}
     options = {name: text for name, text in _parameters(AmqpUrl).items() if name not in outside_of_the_query}
     assert _documented("URLs") == options
+
+
+# -- plugins.md
+
+
+def test_every_setting_of_the_compression_is_documented_with_its_default() -> None:
+    rows = rows_of(DOCS / "plugins.md", "Compression")
+    assert {row[0]: row[1] for row in rows if row[0] in Compression.__annotations__} == _parameters(Compression)
 
 
 # -- errors.md
