@@ -62,14 +62,20 @@ async def pending_calls(options: Namespace) -> None:
         tasks = [asyncio.create_task(one(number)) for number in range(count)]
         await asyncio.sleep(0)
         depth, size = frames(tasks[-1])
-        while len(link._table) < count or link._unconfirmed or link._queue:
+        while len(link._calls.entries) < count or link._calls.unconfirmed or link._queue:
             assert time.perf_counter() - begin < seconds, "not all calls were sent before the first had to end"
             await asyncio.sleep(0.05)
-        sent, after, all_there = time.perf_counter() - begin, rss(), len(link._table) == count
+        sent, after, all_there = time.perf_counter() - begin, rss(), len(link._calls.entries) == count
         say(event="pending", before=before, after=after, depth=depth, size=size, sent=sent, all_there=all_there)
         await asyncio.gather(*tasks)
         await asyncio.sleep(0.1)
-        left = len(link._table) + len(link._deadlines) + len(link._unconfirmed) + len(link._queue) + link.pending
+        left = (
+            len(link._calls.entries)
+            + len(link._deadlines)
+            + len(link._calls.unconfirmed)
+            + len(link._queue)
+            + link.pending
+        )
         say(event="done", ended=ended, late=late, left=left, waiting=client.stats().pending)
 
 

@@ -121,7 +121,7 @@ def pending(client: Any) -> int:
     if caller is None or caller.pool is None:
         return 0
     return sum(
-        len(link._table)
+        len(link._calls.entries)
         + len(link._deadlines)
         + sum(not entry.done() for entry in link._queue)
         + len(link._coalescer.inbox)

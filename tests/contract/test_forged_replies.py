@@ -39,7 +39,7 @@ def test_a_reply_with_the_token_of_another_service_is_dropped(service: str) -> N
             assert client._caller.pool is not None
             (link,) = client._caller.pool.links
             tokens = {target.name: target.token for target in link._targets.values()}
-            (waiting,) = link._table.values()
+            (waiting,) = link._calls.entries.values()
             session = link._sessions.session
             assert session is not None
             forged = f'{{"jsonrpc":"2.0","result":"forged","id":{waiting.id}}}'.encode()
@@ -70,7 +70,7 @@ def test_each_target_has_a_token_of_its_own_on_each_session(service: str) -> Non
                     assert await client.call(f"{name}.echo", [1]) == 1
                 assert client._caller is not None
                 assert client._caller.pool is not None
-                tokens |= set(client._caller.pool.links[0]._tokens)
+                tokens |= set(client._caller.pool.links[0]._calls.tokens)
                 bus.drop_connections()
         return tokens
 

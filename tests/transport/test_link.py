@@ -95,7 +95,7 @@ class Bench:
 
     def empty(self) -> None:
         """Nothing is left of any call."""
-        assert self.link._table == {}
+        assert self.link._calls.entries == {}
         assert len(self.link._deadlines) == 0
         assert not self.link._coalescer.inbox
         assert not [entry for entry in self.link._queue if not entry.done()]
@@ -126,7 +126,7 @@ def run(
         await scenario(bench)
         await bench.link.close()
         bench.empty()
-        assert bench.link._unconfirmed == {}
+        assert bench.link._calls.unconfirmed == {}
 
     with VirtualClock() as clock:
         clock.run_async(lambda: main(clock))
@@ -531,7 +531,7 @@ class TestConfirms:
             session.confirm(4, multiple=True)
             session.confirm(77)
             session.confirm(2)
-            assert list(b.link._unconfirmed) == [5]
+            assert list(b.link._calls.unconfirmed) == [5]
             await asyncio.sleep(2)
             assert [error_of(entry).stage for entry in entries] == [*["reply"] * 4, "publish"]  # type: ignore[attr-defined]
             session.confirm(5)
