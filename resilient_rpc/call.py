@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from resilient_rpc.events import Event, Events
+    from resilient_rpc.events import Event, Events, PolicyEvent
     from resilient_rpc.policy import Runtime
 
 
@@ -89,6 +89,16 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """Announce what happened to this call. Never under a lock."""
         if self.events is not None:
             self.events.emit(event)
+
+    def announce(self, kind: type[PolicyEvent], policy: str, /, **details: Any) -> None:
+        """Emit an event of a policy about this call, if anybody listens to its type. Never under a lock.
+
+        `kind`: the type of the event; `policy`: what the policy is called; `details`: the fields that `kind` adds to
+        those of `PolicyEvent`. Where it costs to compute them, ask `wants` first.
+        """
+        events = self.events
+        if events is not None and events.wants(kind):
+            events.emit(kind(policy=policy, method=self.method, target=self.target, attempt=self.attempt, **details))
 
 
 class CacheHints(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

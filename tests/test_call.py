@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from resilient_rpc.call import Call, Reply, Safety
+from resilient_rpc.events import Event, Events, LateReply, PolicyEvent
 from resilient_rpc.testing import VirtualClock
 
 
@@ -46,3 +47,21 @@ def test_only_the_unsafe_may_not_be_repeated() -> None:
 def test_a_reply_is_the_servers_first_answer_unless_it_says_otherwise() -> None:
     reply = Reply(result=1)
     assert (reply.replayed, reply.degraded, reply.server, reply.attempts) == (False, False, None, 1)
+
+
+class Weighed(PolicyEvent, frozen=True, kw_only=True):
+    kind: str
+
+
+def test_what_a_policy_announces_says_which_call_it_was(clock: VirtualClock) -> None:
+    hub, seen = Events(), list[Event]()
+    hub.on(Weighed, seen.append)
+    make(clock).replace(events=hub, attempt=3).announce(Weighed, "scales", kind="heavy")
+    assert seen == [Weighed(policy="scales", method="orders.create", target="orders", attempt=3, kind="heavy")]
+
+
+def test_what_nobody_listens_to_is_not_even_built(clock: VirtualClock) -> None:
+    make(clock).announce(Weighed, "scales", no_such_field=1)
+    hub = Events()
+    hub.on(LateReply, print)
+    make(clock).replace(events=hub).announce(Weighed, "scales", no_such_field=1)

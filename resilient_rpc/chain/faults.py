@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from resilient_rpc.chain.order import name_of
 from resilient_rpc.chain.visit import GRACE
-from resilient_rpc.errors import NOT_EXECUTED, Certainty, DeadlineExceeded, PolicyFailed, RpcError
+from resilient_rpc.errors import NOT_EXECUTED, Certainty, DeadlineExceeded, PolicyFailed
 from resilient_rpc.events import PolicyFaulted
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Blame:
         name = shown(policy)
         message = f"{call.method}: the policy {name} raised {error!r:.500}"
         what = PolicyFailed(message, policy=name, certainty=certainty)
-        announce(call, policy, "raised", what)
+        call.announce(PolicyFaulted, name, reason="raised", error=what)
         return what
 
 
@@ -54,7 +54,7 @@ def returned(call: Call, policy: Policy, value: object, certainty: Certainty | N
     name = shown(policy)
     message = f"{call.method}: the policy {name} returned {value!r:.200}, which is no Reply"
     error = PolicyFailed(message, policy=name, certainty=certainty)
-    announce(call, policy, "returned", error)
+    call.announce(PolicyFaulted, name, reason="returned", error=error)
     return error
 
 
@@ -64,25 +64,8 @@ def hung(call: Call, policy: Policy, where: str, *, carried: bool) -> DeadlineEx
     message = f"{call.method}: the policy {name} still waited {GRACE:g} s after the deadline (in {where})"
     error = DeadlineExceeded(message, stage="policy", certainty=None if carried else NOT_EXECUTED)
     error.policy = name
-    announce(call, policy, "hung", error)
+    call.announce(PolicyFaulted, name, reason="hung", error=error)
     return error
-
-
-def announce(
-    call: Call, policy: Policy, reason: Literal["raised", "returned", "suspended", "hung"], error: RpcError
-) -> None:
-    """Emit `PolicyFaulted`, if anybody listens."""
-    if call.wants(PolicyFaulted):
-        call.emit(
-            PolicyFaulted(
-                policy=shown(policy),
-                method=call.method,
-                target=call.target,
-                attempt=call.attempt,
-                reason=reason,
-                error=error,
-            )
-        )
 
 
 def shown(policy: Policy) -> str:

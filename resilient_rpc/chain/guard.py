@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from resilient_rpc.call import Call, Reply
 from resilient_rpc.chain.binding import step_of
-from resilient_rpc.chain.faults import Blame, announce, hung, returned, shown
+from resilient_rpc.chain.faults import Blame, hung, returned, shown
 from resilient_rpc.chain.visit import PATIENCE, LoopVisit, ThreadVisit, Visit
 from resilient_rpc.chain.watch import Watch
 from resilient_rpc.errors import UNKNOWN, Rejected, RpcError
+from resilient_rpc.events import PolicyFaulted
 from resilient_rpc.runtime import AsyncioRuntime, BlockingRuntime, PolicySuspended, drive
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Guard:
         if isinstance(error, PolicySuspended) and not error.policy:
             error.policy = shown(self._policy)
             error.certainty = visit.certainty or UNKNOWN
-            announce(visit.call, self._policy, "suspended", error)
+            visit.call.announce(PolicyFaulted, error.policy, reason="suspended", error=error)
         if isinstance(error, Rejected) and not error.policy and self._blame.culprit(error) is self._policy:
             error.policy = shown(self._policy)
         if isinstance(error, RpcError):

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from resilient_rpc.errors import NOT_EXECUTED, ConfigurationError, DeadlineExceeded, Expired, Overloaded, RpcError
 from resilient_rpc.events import PolicyEvent
 from resilient_rpc.policies.gradient import Change, Gradient
+from resilient_rpc.policies.naming import name_of
 from resilient_rpc.policies.permits import Permits
 from resilient_rpc.policies.priority import Priority
-from resilient_rpc.policies.queueing import check_queueing, name_of, wait_in_line
+from resilient_rpc.policies.queueing import check_queueing, wait_in_line
 from resilient_rpc.policies.settings import check_count, check_number, check_seconds, shown
 from resilient_rpc.policies.targets import Targets
 
@@ -187,18 +188,4 @@ class AdaptiveLimit:
         finally:
             room.permits.give_back()
             if change is not None:
-                self._tell(call, change)
-
-    def _tell(self, call: Call, change: Change) -> None:
-        if call.wants(LimitChanged):
-            call.emit(
-                LimitChanged(
-                    policy=name_of(self),
-                    method=call.method,
-                    target=call.target,
-                    attempt=call.attempt,
-                    old=change.old,
-                    new=change.new,
-                    reason=change.reason,
-                )
-            )
+                call.announce(LimitChanged, name_of(self), old=change.old, new=change.new, reason=change.reason)

@@ -14,6 +14,7 @@ from resilient_rpc.policies.breaker_events import CircuitStateChanged, CircuitWo
 from resilient_rpc.policies.breaker_rules import Rules
 from resilient_rpc.policies.circuit_state import CLOSED, FORCED_OPEN, Change, Permit, Refusal, State
 from resilient_rpc.policies.circuits import Circuits, TargetCircuit
+from resilient_rpc.policies.naming import name_of
 from resilient_rpc.policies.outcome import health
 
 if TYPE_CHECKING:
@@ -187,8 +188,7 @@ class CircuitBreaker(Rules):
         if events is None or not events.wants(kind):
             return
         method, attempt = ("", 1) if call is None else (call.method, call.attempt)
-        policy = self.name or type(self).__name__
-        events.emit(kind(policy=policy, method=method, target=circuit.target, attempt=attempt, **fields))
+        events.emit(kind(policy=name_of(self), method=method, target=circuit.target, attempt=attempt, **fields))
 
 
 def _refused(circuit: TargetCircuit, call: Call, refusal: Refusal) -> CircuitOpen:

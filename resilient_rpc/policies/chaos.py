@@ -14,6 +14,7 @@ from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.events import PolicyBypassed, PolicyEvent
 from resilient_rpc.policies import chaos_kinds as kinds
 from resilient_rpc.policies.chaos_kinds import Fault
+from resilient_rpc.policies.naming import name_of
 from resilient_rpc.policies.settings import check_count, check_name, check_seconds, check_share, shown
 
 if TYPE_CHECKING:
@@ -113,13 +114,9 @@ class Chaos:
         try:
             return is_on() and (self.when is None or self.when(call))
         except Exception:
-            log.exception("%s leaves the call alone: `enabled` or `when` failed", self.name or type(self).__name__)
-            call.emit(PolicyBypassed(**self._about(call), reason="failed"))
+            log.exception("%s leaves the call alone: `enabled` or `when` failed", name_of(self))
+            call.announce(PolicyBypassed, name_of(self), reason="failed")
             return False
-
-    def _about(self, call: Call) -> dict[str, Any]:
-        name = self.name or type(self).__name__
-        return {"policy": name, "method": call.method, "target": call.target, "attempt": call.attempt}
 
     def _given(self, draw: Callable[[], float]) -> list[tuple[str, kinds.Way]]:
         ways: list[tuple[str, kinds.Way]] = []
@@ -143,11 +140,10 @@ class Chaos:
 
     def _disturb(self, call: Call, proceed: Handler) -> Coroutine[Any, Any, Reply]:
         kind, way = self._ways[int(self._random() * len(self._ways))]
-        about = self._about(call)
         if kind == "duplicate" and not call.safety.repeatable:
-            call.emit(PolicyBypassed(**about, reason="unsafe"))
+            call.announce(PolicyBypassed, name_of(self), reason="unsafe")
             return proceed(call)
-        call.emit(ChaosInjected(**about, kind=kind))
+        call.announce(ChaosInjected, name_of(self), kind=kind)
         return way(call, proceed)
 
 

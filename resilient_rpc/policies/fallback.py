@@ -16,6 +16,7 @@ from resilient_rpc.call import Call, Reply, Safety
 from resilient_rpc.errors import NOT_EXECUTED, ConfigurationError, RpcError, UsageError
 from resilient_rpc.events import PolicyEvent
 from resilient_rpc.policies.certainty import certainty_of, joined
+from resilient_rpc.policies.naming import name_of
 from resilient_rpc.policies.outcome import health, safe_to_repeat
 from resilient_rpc.policies.settings import check_name, shown
 
@@ -145,7 +146,7 @@ class Fallback:
                 return None
             if self.target is not None:
                 if reason := self._obstacle(call, error):
-                    self._announce(FallbackSuppressed, call, reason=reason, error=error)
+                    call.announce(FallbackSuppressed, name_of(self), reason=reason, error=error)
                     return None
                 asked = True
                 second = call.replace(method=f"{self.target}.{call.method.partition('.')[2]}")
@@ -156,9 +157,9 @@ class Fallback:
         except Exception as failure:
             if asked and isinstance(error, RpcError):
                 error.certainty = joined((error.certainty, certainty_of(failure)))
-            self._announce(FallbackFailed, call, source=self._source, error=error, failure=failure)
+            call.announce(FallbackFailed, name_of(self), source=self._source, error=error, failure=failure)
             raise error  # noqa: B904 - the failure of the fallback becomes the context of the call's own error
-        self._announce(FallbackUsed, call, source=self._source, error=error)
+        call.announce(FallbackUsed, name_of(self), source=self._source, error=error)
         return reply
 
     def _obstacle(self, call: Call, error: Exception) -> str:
@@ -170,11 +171,6 @@ class Fallback:
         if not safe_to_repeat(error, call):
             return "unsafe"
         return "deadline" if call.remaining() <= 0 else ""
-
-    def _announce(self, kind: type[PolicyEvent], call: Call, **details: Any) -> None:
-        if call.wants(kind):
-            name = self.name or type(self).__name__
-            call.emit(kind(policy=name, method=call.method, target=call.target, attempt=call.attempt, **details))
 
 
 def _no_answer(error: Exception) -> bool:

@@ -14,6 +14,7 @@ from resilient_rpc.events import PolicyEvent
 from resilient_rpc.policies.budget import RetryBudget, common_budget
 from resilient_rpc.policies.hedge_delay import DelayEstimate
 from resilient_rpc.policies.hedge_race import Race
+from resilient_rpc.policies.naming import name_of
 from resilient_rpc.policies.settings import check_count, check_name, check_seconds, check_share, shown
 from resilient_rpc.policies.targets import Targets
 
@@ -137,7 +138,7 @@ class Hedge:
             return await proceed(call)
         if call.safety is UNSAFE:
             if call.wants(HedgeSuppressed):
-                self._announce(HedgeSuppressed, call, reason="unsafe")
+                call.announce(HedgeSuppressed, name_of(self), reason="unsafe")
             return await proceed(call)
         begin, target = call.runtime.now(), call.target
         self._budget.deposit(target, begin)
@@ -152,7 +153,8 @@ class Hedge:
             obstacle = "budget"
         else:
             return await self._hedged(call, proceed, estimate, begin, delay)
-        self._announce(HedgeSuppressed, call, reason=obstacle)
+        if call.wants(HedgeSuppressed):
+            call.announce(HedgeSuppressed, name_of(self), reason=obstacle)
         reply = await proceed(call)
         estimate.record(call.runtime.now() - begin)
         return reply
@@ -168,7 +170,7 @@ class Hedge:
             # A primary that has lost counts, with the time until then: without it the quantile would sink and sink.
             estimate.record(seconds)
         if number:
-            self._announce(HedgeWon, call, index=number, seconds=seconds)
+            call.announce(HedgeWon, name_of(self), index=number, seconds=seconds)
         return reply if race.started == 1 else msgspec.structs.replace(reply, attempts=race.started)
 
     async def _run(self, race: Race, call: Call, begin: float, delay: float) -> tuple[int, Reply]:
@@ -201,16 +203,11 @@ class Hedge:
         elif not self._budget.withdraw(call.target, now):
             obstacle = "budget"
         else:
-            self._announce(HedgeStarted, call, index=race.started, seconds=now - begin)
+            call.announce(HedgeStarted, name_of(self), index=race.started, seconds=now - begin)
             race.start()
             return True
-        self._announce(HedgeSuppressed, call, reason=obstacle)
+        call.announce(HedgeSuppressed, name_of(self), reason=obstacle)
         return False
-
-    def _announce(self, kind: type[PolicyEvent], call: Call, **details: Any) -> None:
-        if call.wants(kind):
-            name = self.name or type(self).__name__
-            call.emit(kind(policy=name, method=call.method, target=call.target, attempt=call.attempt, **details))
 
 
 def _names(methods: Any) -> frozenset[str] | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from resilient_rpc.errors import BulkheadFull
 from resilient_rpc.events import CallRejected, PolicyBypassed
+from resilient_rpc.policies.naming import name_of
 from resilient_rpc.policies.priority import Priority, check_priority, rank
 from resilient_rpc.policies.settings import check_count, check_name, check_seconds
 
@@ -59,33 +60,16 @@ async def wait_in_line(settings: Queueing, call: Call, permits: Permits) -> None
         raise _refused(settings, call, permits, "full" if served else "wait")
 
 
-def name_of(settings: Queueing) -> str:
-    """What events and errors call the policy."""
-    return settings.name or type(settings).__name__
-
-
 def _rank(settings: Queueing, call: Call) -> int:
     found = rank(settings.priority, call)
     if found is not None:
         return found
-    if call.wants(PolicyBypassed):
-        call.emit(
-            PolicyBypassed(
-                policy=name_of(settings),
-                method=call.method,
-                target=call.target,
-                attempt=call.attempt,
-                reason="priority",
-            )
-        )
+    call.announce(PolicyBypassed, name_of(settings), reason="priority")
     return 0
 
 
 def _refused(settings: Queueing, call: Call, permits: Permits, reason: str) -> BulkheadFull:
     name = name_of(settings)
-    if call.wants(CallRejected):
-        call.emit(
-            CallRejected(policy=name, method=call.method, target=call.target, attempt=call.attempt, reason=reason)
-        )
+    call.announce(CallRejected, name, reason=reason)
     waited = "and no place in its line" if reason == "full" else "for as long as the call could wait"
     return BulkheadFull(f"{name}: all {permits.limit} permits of {call.target} were taken, {waited}")

@@ -12,6 +12,7 @@ from resilient_rpc.call import Call
 from resilient_rpc.errors import ConfigurationError, RateLimited
 from resilient_rpc.events import CallRejected, PolicyBypassed
 from resilient_rpc.policies.bucket import Bucket
+from resilient_rpc.policies.naming import name_of
 from resilient_rpc.policies.settings import check_name, check_number, check_seconds, shown
 from resilient_rpc.policies.shared_rate import Ask, Gate, Lease, SharedRate
 from resilient_rpc.policies.targets import Targets
@@ -110,10 +111,10 @@ class RateLimit:
 
     async def _share(self, call: Call, key: str, shared: SharedRate) -> None:
         now = call.runtime.now()
-        ask = Ask(f"{self._label}:{key}", self.rate, self._burst, max(0.0, self._patience(call, now)))
+        ask = Ask(f"{name_of(self)}:{key}", self.rate, self._burst, max(0.0, self._patience(call, now)))
         answer = await self._gate.ask(call, shared, ask)
         if not isinstance(answer, Lease):
-            self._bypassed(call, answer)
+            call.announce(PolicyBypassed, name_of(self), reason=answer)
             bucket, share = self._buckets.of(key), 1 / shared.instances
             await self._wait(call, bucket, self.rate * share, max(1.0, self._burst * share))
         elif not answer.granted:
@@ -134,33 +135,12 @@ class RateLimit:
         # A token that comes with the deadline comes too late.
         return self.max_wait if self.max_wait < left else left - LEAST
 
-    @property
-    def _label(self) -> str:
-        return self.name or type(self).__name__
-
     def _refused(self, call: Call, wait: float) -> RateLimited:
-        if call.wants(CallRejected):
-            call.emit(
-                CallRejected(
-                    policy=self._label,
-                    method=call.method,
-                    target=call.target,
-                    attempt=call.attempt,
-                    reason="rate",
-                    retry_after=wait,
-                )
-            )
+        name = name_of(self)
+        call.announce(CallRejected, name, reason="rate", retry_after=wait)
         return RateLimited(
-            f"{self._label}: over {self.rate:g} calls a second; the next token comes in {wait:.3g} s", retry_after=wait
+            f"{name}: over {self.rate:g} calls a second; the next token comes in {wait:.3g} s", retry_after=wait
         )
-
-    def _bypassed(self, call: Call, reason: str) -> None:
-        if call.wants(PolicyBypassed):
-            call.emit(
-                PolicyBypassed(
-                    policy=self._label, method=call.method, target=call.target, attempt=call.attempt, reason=reason
-                )
-            )
 
 
 def _check_positive(name: str, value: float, meaning: str, *, least: float = 0) -> None:

@@ -12,12 +12,12 @@ from resilient_rpc.errors import ConfigurationError, RpcError
 from resilient_rpc.events import PolicyEvent
 from resilient_rpc.policies.budget import RetryBudget, common_budget
 from resilient_rpc.policies.course import Course
+from resilient_rpc.policies.naming import name_of
 from resilient_rpc.policies.repeatable import Listed, Refusal
 from resilient_rpc.policies.settings import check_count, check_function, check_name, check_seconds, shown
 
 if TYPE_CHECKING:
     from resilient_rpc.call import Call, Reply
-    from resilient_rpc.policies.backoff import Delay
     from resilient_rpc.policies.tenacity_engine import Consultation, Engine
     from resilient_rpc.policy import Handler
 
@@ -189,7 +189,9 @@ class Retry:
                 follows = await course.after(failed[0])
                 if isinstance(follows, Refusal):
                     raise self._given_up(attempt, course, follows)
-                self._announce(attempt, failed[0], follows)
+                attempt.announce(
+                    RetryScheduled, name_of(self), delay=follows.seconds, reason=follows.reason, error=failed[0]
+                )
                 await call.runtime.sleep(follows.seconds)
                 late = course.too_late(0.0)  # a thread or loop that was held up wakes late
                 if late is not None:
@@ -206,11 +208,6 @@ class Retry:
             failed.clear()
             course.clear()
 
-    def _announce(self, attempt: Call, error: Exception, delay: Delay) -> None:
-        if attempt.wants(RetryScheduled):
-            about = self._about(attempt)
-            attempt.emit(RetryScheduled(**about, delay=delay.seconds, reason=delay.reason, error=error))
-
     def _given_up(self, attempt: Call, course: Course, refusal: Refusal) -> Exception:
         """The error that comes out, and its event."""
         error = course.failures.outcome(attempt.attempt)
@@ -218,16 +215,8 @@ class Retry:
             error.retryable = False
         if refusal.note:
             error.add_note(refusal.note)
-        kind = RetriesExhausted if refusal.reason == "exhausted" else RetrySuppressed
-        if attempt.wants(kind):
-            about = self._about(attempt) | ({} if kind is RetriesExhausted else {"reason": refusal.reason})
-            attempt.emit(kind(**about, error=error))
+        if refusal.reason == "exhausted":
+            attempt.announce(RetriesExhausted, name_of(self), error=error)
+        else:
+            attempt.announce(RetrySuppressed, name_of(self), reason=refusal.reason, error=error)
         return error
-
-    def _about(self, attempt: Call) -> dict[str, Any]:
-        return {
-            "policy": self.name or "Retry",
-            "method": attempt.method,
-            "target": attempt.target,
-            "attempt": attempt.attempt,
-        }

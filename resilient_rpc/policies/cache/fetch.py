@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from resilient_rpc.call import Reply
 from resilient_rpc.errors import NOT_EXECUTED, DeadlineExceeded
+from resilient_rpc.events import PolicyBypassed
 from resilient_rpc.policies.cache.entries import Entry
-from resilient_rpc.policies.cache.events import CacheUsed, Use, bypassed, used
+from resilient_rpc.policies.cache.events import CacheUsed, Use
 from resilient_rpc.policies.cache.flight import ALONE, LEAD, Failed, Flight, Outcome, lead_of, leads
 from resilient_rpc.policies.cache.frozen import another
 from resilient_rpc.policies.cache.keys import Key
@@ -59,17 +60,16 @@ class Fetch:
     def answer(self, call: Call, key: Key, entry: Entry, outcome: Use) -> Reply | None:
         """What an entry says, to one caller; a remembered error is raised. None: it cannot be copied any more."""
         if entry.error is not None:
-            if call.wants(CacheUsed):
-                used(call, self._policy, "negative")
+            call.announce(CacheUsed, self._policy, outcome="negative")
             raise another(entry.error)
         try:
             reply = entry.reply(degraded=outcome == "stale_if_error")
         except Exception:  # the code of a user's type
             self.state.store.drop(key)
-            bypassed(call, self._policy, "value")
+            call.announce(PolicyBypassed, self._policy, reason="value")
             return None
-        if call.wants(CacheUsed):
-            used(call, self._policy, outcome)
+        if call.wants(CacheUsed):  # asked here too: most calls end here, and a call with keywords takes longer
+            call.announce(CacheUsed, self._policy, outcome=outcome)
         return reply
 
     async def _lead(self, call: Call, proceed: Handler, key: Key, flight: Flight, *, refresh: bool = False) -> Reply:
@@ -86,7 +86,7 @@ class Fetch:
                     outcome = keep = found
                     return there
             if not refresh and call.wants(CacheUsed):
-                used(call, self._policy, "miss")
+                call.announce(CacheUsed, self._policy, outcome="miss")
             reply = await proceed(call)
             outcome, keep = self._judged_reply(call, key, reply, born, since)
         except Exception as error:
@@ -102,15 +102,15 @@ class Fetch:
             if outcome is None:
                 flight.hand_on()
             elif not flight.land(outcome, keep):
-                bypassed(call, self._policy, "too_large")
+                call.announce(PolicyBypassed, self._policy, reason="too_large")
 
     async def _load(self, shared: RedisCache, call: Call, key: Key, born: int) -> tuple[Entry | None, int | None]:
         if not shared.is_up(call.runtime.now()) or not self.state.has_told(call.runtime):
-            bypassed(call, self._policy, "shared_down")
+            call.announce(PolicyBypassed, self._policy, reason="shared_down")
             return None, None
         found, since, trouble = await load(shared, call, key, born)
         if trouble is not None:
-            bypassed(call, self._policy, trouble)
+            call.announce(PolicyBypassed, self._policy, reason=trouble)
         return found, since
 
     def _judged_reply(
@@ -123,7 +123,7 @@ class Fetch:
         try:
             entry, life = self._rules.entry(call, key, reply, born)
         except Exception:
-            bypassed(call, self._policy, "value")
+            call.announce(PolicyBypassed, self._policy, reason="value")
             return ALONE, None
         if life <= 0 or reply.degraded:
             self.state.store.drop(key)
@@ -184,8 +184,7 @@ class Fetch:
                 await self._lead(mine, proceed, key, flight, refresh=True)
                 outcome = "refreshed"
             finally:
-                if call.wants(CacheUsed):
-                    used(call, self._policy, outcome)
+                call.announce(CacheUsed, self._policy, outcome=outcome)
 
         def ended() -> None:
             if not begun:  # cancelled before its first step
@@ -194,7 +193,7 @@ class Fetch:
         try:
             started = call.runtime.start(work)
         except Exception:
-            bypassed(call, self._policy, "refresh")
+            call.announce(PolicyBypassed, self._policy, reason="refresh")
             ended()
         else:
             if not started.watch(ended):

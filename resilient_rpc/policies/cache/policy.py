@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from resilient_rpc.call import READ_ONLY, Params, Reply, Safety
 from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.events import PolicyBypassed
 from resilient_rpc.pending import Pending
-from resilient_rpc.policies.cache.events import bypassed
 from resilient_rpc.policies.cache.fetch import Fetch
 from resilient_rpc.policies.cache.keys import Vary, key_of, name_to_void
 from resilient_rpc.policies.cache.rules import Rules
 from resilient_rpc.policies.cache.settings import Negative, Tags, check_methods, check_negative, check_tags
 from resilient_rpc.policies.cache.state import State
+from resilient_rpc.policies.naming import name_of
 from resilient_rpc.policies.settings import check_count, check_function, check_name, check_seconds, check_share, shown
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Cache:
         )
         state = State(self.max_entries, self.max_bytes, self.shared)
         object.__setattr__(self, "_methods", check_methods(self.methods))
-        object.__setattr__(self, "_fetch", Fetch(state, rules, self.shared, self.name or "Cache"))
+        object.__setattr__(self, "_fetch", Fetch(state, rules, self.shared, name_of(self)))
 
     def adopt(self, old: Cache) -> None:
         """Take over what another one has kept; each value keeps the time that it was given."""
@@ -138,7 +139,7 @@ class Cache:
             return await proceed(call)
         if call.safety is not READ_ONLY:
             if self._methods is not None:  # it was asked for by name, and nobody has said that it only reads
-                bypassed(call, self.name or "Cache", "safety")
+                call.announce(PolicyBypassed, name_of(self), reason="safety")
             return await proceed(call)
         fetch = self._fetch
         state = fetch.state
@@ -146,7 +147,7 @@ class Cache:
             key = key_of(call, self.vary)
             entry = state.store.get(key)
         except Exception:
-            bypassed(call, self.name or "Cache", "arguments")
+            call.announce(PolicyBypassed, name_of(self), reason="arguments")
             return await proceed(call)
         if (
             entry is not None

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from resilient_rpc.events import PolicyEvent
+from resilient_rpc.policies.naming import name_of
 
 if TYPE_CHECKING:
     from resilient_rpc.call import Call
@@ -60,6 +61,4 @@ class AnswerSettled(PolicyEvent, frozen=True, kw_only=True):
 
 def announce(rules: Idempotency, call: Call, kind: type[PolicyEvent], **details: Any) -> None:
     """Emit an event, if anybody listens."""
-    if call.wants(kind):
-        name = rules.name or type(rules).__name__
-        call.emit(kind(policy=name, method=call.method, target=call.target, attempt=call.attempt, **details))
+    call.announce(kind, name_of(rules), **details)
