@@ -9,11 +9,13 @@ an implementation contains it if it does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
+
+from resilient_rpc.transport.reply_queues import ReplyQueues
 
 Headers = Mapping[str, Any]
 DIRECT_REPLY = "amq.rabbitmq.reply-to"
@@ -32,6 +34,13 @@ class Delivery(msgspec.Struct, eq=False):
     properties: dict[str, Any]
     body: bytes
     routing_key: str = ""
+
+
+class QueueState(NamedTuple):
+    """What a queue holds: messages that nobody has yet, and who consumes it."""
+
+    messages: int
+    consumers: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +64,7 @@ class PublisherEvents(Protocol):
     """What a `Publisher` reports to its owner."""
 
     def delivered(self, delivery: Delivery) -> None:
-        """A reply arrived (only with replies=True). Auto-acked."""
+        """A reply arrived (only with `replies`). Acked when this returns: from a named queue it may come twice."""
 
     def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:
         """The broker took responsibility for `tag` (all up to it, if `multiple`), or refused it (`ok` False)."""
@@ -78,7 +87,15 @@ class Publisher(Protocol):
 
     @property
     def reply_to(self) -> str:
-        """The address to put into requests; empty without replies."""
+        """The address to put into requests, the first of `addresses`; empty without replies, or with leased ones."""
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """All addresses that replies to this session may be sent to, but for leased ones."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether replies to what earlier sessions sent arrive here, too: the named queue was still there."""
 
     @property
     def writable(self) -> bool:
@@ -97,8 +114,21 @@ class Publisher(Protocol):
     async def consumers(self, target: str) -> int | None:
         """How many consumers the queue has, by a passive declare; None if there is no such queue."""
 
+    async def inspect(self, target: str) -> QueueState | None:
+        """As `consumers`, with how many messages wait."""
+
     async def close(self) -> None:
         """End the session."""
+
+
+class Leasing(Publisher, Protocol):
+    """A `Publisher` with a reply queue for each message (``kind="per_call"``)."""
+
+    def lease(self) -> str:
+        """The address of a queue that nobody else has; only while `writable`."""
+
+    def release(self, address: str) -> None:
+        """The call has ended: delete its queue. Ignored when the session has ended."""
 
 
 class ConsumerEvents(Protocol):
@@ -138,8 +168,11 @@ class Transport(Protocol):
     def connect_timeout(self) -> float:
         """Seconds for one attempt, as the user configured it."""
 
-    async def publisher(self, events: PublisherEvents, *, replies: bool, timeout: float) -> Publisher:
-        """Open a publishing session; with `replies` also a reply address and its consumer."""
+    async def publisher(self, events: PublisherEvents, *, replies: bool | ReplyQueues, timeout: float) -> Publisher:
+        """Open a publishing session; with `replies` also what replies arrive at. True: the direct reply address.
+
+        Raises `ReplyQueueTaken` if a queue of that name is somebody else's.
+        """
 
     async def consumer(self, events: ConsumerEvents, queue: QueueSpec, *, prefetch: int, timeout: float) -> Consumer:
         """Declare `queue` with its topology and consume it; at most `prefetch` unacked messages."""

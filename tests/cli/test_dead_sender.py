@@ -43,7 +43,7 @@ class Transport:
         self._answer = answer
         self.session: Any = None
 
-    async def publisher(self, events: Any, *, replies: bool, timeout: float) -> Any:
+    async def publisher(self, events: Any, *, replies: Any, timeout: float) -> Any:
         assert (replies, timeout) == (False, 1.0)
         self.session = Session(events, self._answer)
         return self.session

@@ -9,6 +9,7 @@ from typing import Any
 
 from resilient_rpc.transport.base import Consumer, Publisher, QueueSpec
 from resilient_rpc.transport.properties import encode_properties
+from resilient_rpc.transport.reply_queues import ReplyQueues
 from tests.contract.recorder import Recorder, Worker
 from tests.contract.sides import Side
 
@@ -17,7 +18,7 @@ TIMEOUT = 10.0
 
 
 @asynccontextmanager
-async def publishing(side: Side, *, replies: bool = False) -> AsyncIterator[tuple[Publisher, Recorder]]:
+async def publishing(side: Side, *, replies: bool | ReplyQueues = False) -> AsyncIterator[tuple[Publisher, Recorder]]:
     events = Recorder()
     publisher = await side.transport().publisher(events, replies=replies, timeout=TIMEOUT)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,14 @@ class Side(ABC):
         return [_found(delivery) for delivery in found]
 
     @abstractmethod
+    async def break_off(self, session: Any) -> None:
+        """Break the connection of a session."""
+
+    @abstractmethod
+    async def delete(self, queue: str, *, owner: Any = None) -> None:
+        """Delete a queue; an exclusive one, in the name of the session that has it."""
+
+    @abstractmethod
     def clean(self) -> None:
         """Remove the service's queues."""
 
@@ -78,6 +87,12 @@ class MemorySide(Side):
 
     def transport(self) -> Transport:
         return MemoryTransport(self.service)
+
+    async def break_off(self, session: Any) -> None:
+        assert self._bus.drop_connections(session) == 1
+
+    async def delete(self, queue: str, *, owner: Any = None) -> None:
+        self._bus.delete(queue)
 
     def clean(self) -> None:
         assert self._bus.connections == [], "a test left sessions open"
@@ -97,6 +112,20 @@ class AmqpSide(Side):
         url = parse_url(self._text)
         assert isinstance(url, AmqpUrl)
         return AmqpTransport(url, lane=self._lane)
+
+    async def break_off(self, session: Any) -> None:
+        session._connection.stream.abort()
+
+    async def delete(self, queue: str, *, owner: Any = None) -> None:
+        if owner is not None:
+            owner._channel.queue_delete(queue)
+            return
+
+        def delete() -> None:
+            with pika.BlockingConnection(pika.URLParameters(self._text)) as connection:
+                connection.channel().queue_delete(queue)
+
+        await asyncio.to_thread(delete)
 
     def clean(self) -> None:
         with pika.BlockingConnection(pika.URLParameters(self._text)) as connection:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from resilient_rpc.transport.base import Consumer, ConsumerEvents, Delivery, PublisherEvents, QueueSpec
+from resilient_rpc.transport.base import Consumer, ConsumerEvents, Delivery, PublisherEvents, QueueSpec, QueueState
 from resilient_rpc.transport.properties import decode_headers, decode_properties, encode_headers
+from resilient_rpc.transport.reply_queues import ReplyQueues
 from resilient_rpc.wire.codec import JSON
 from tests.waiting import turns
 
@@ -37,9 +38,12 @@ class Published(NamedTuple):
 class FakePublisher:
     """One session."""
 
-    def __init__(self, events: PublisherEvents, *, replies: bool) -> None:
+    def __init__(self, events: PublisherEvents, *, replies: bool | ReplyQueues) -> None:
         self.events = events
+        self.replies = replies
         self.reply_to = REPLY_TO if replies else ""
+        self.addresses: Sequence[str] = (self.reply_to,)
+        self.kept = isinstance(replies, ReplyQueues) and replies.epoch > 0
         self.writable = True
         self.sent: list[Published] = []
         self.raises: BaseException | None = None
@@ -60,6 +64,9 @@ class FakePublisher:
 
     async def consumers(self, target: str) -> int | None:
         return 0
+
+    async def inspect(self, target: str) -> QueueState | None:
+        return QueueState(0, 0)
 
     def flush(self) -> None:
         """See `transport.base.Publisher`; what is published is seen at once."""
@@ -111,7 +118,7 @@ class FakeTransport:
         self.connect_timeout = 5.0
         self.opened: Callable[[FakePublisher], object] | None = None
 
-    async def publisher(self, events: PublisherEvents, *, replies: bool, timeout: float) -> FakePublisher:
+    async def publisher(self, events: PublisherEvents, *, replies: bool | ReplyQueues, timeout: float) -> FakePublisher:
         self.attempts += 1
         if self.gate is not None:
             await self.gate.wait()

@@ -1,23 +1,36 @@
-"""AmqpPublisher: publishes with confirms, and may receive replies by direct reply-to."""
+"""AmqpPublisher: publishes with confirms, and may receive replies."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pika import exceptions
 
 from resilient_rpc.transport.amqp.causes import NOT_FOUND, channel_error
+from resilient_rpc.transport.amqp.reply_consumers import ReplyConsumers
 from resilient_rpc.transport.amqp.session import Session, fail, settle
-from resilient_rpc.transport.base import DIRECT_REPLY, PublisherEvents
+from resilient_rpc.transport.base import DIRECT_REPLY, Delivery, PublisherEvents, QueueState
+from resilient_rpc.transport.reply_queues import ReplyQueues
 
 
 class AmqpPublisher(Session):
     """`transport.base.Publisher` on a connection of its own."""
 
-    def __init__(self, events: PublisherEvents, where: str, *, replies: bool, lane: bool, max_body: int) -> None:
+    def __init__(
+        self, events: PublisherEvents, where: str, *, replies: bool | ReplyQueues, lane: bool, max_body: int
+    ) -> None:
         super().__init__(events.lost, where, lane=lane, max_body=max_body)
         self._events = events
-        self.reply_to = DIRECT_REPLY if replies else ""
+        self._queues = replies if isinstance(replies, ReplyQueues) else None
+        self.addresses: Sequence[str] = (DIRECT_REPLY,) if replies is True else ()
+        self.kept = False
+        self._deliver: Callable[[Delivery], None] = events.delivered
+
+    @property
+    def reply_to(self) -> str:
+        """See `transport.base.Publisher`."""
+        return self.addresses[0] if self.addresses else ""
 
     @property
     def writable(self) -> bool:
@@ -34,13 +47,18 @@ class AmqpPublisher(Session):
 
     async def consumers(self, target: str) -> int | None:
         """See `transport.base.Publisher`."""
+        found = await self.inspect(target)
+        return None if found is None else found.consumers
+
+    async def inspect(self, target: str) -> QueueState | None:
+        """See `transport.base.Publisher`."""
         channel = await self._new_channel()  # a queue that is missing closes its channel
         try:
             with self._expecting() as answer:
                 channel.add_on_close_callback(lambda _, error: fail(answer, error))
                 channel.queue_declare(target, passive=True, callback=lambda frame: settle(answer, frame))
-                found: int = (await answer).method.consumer_count
-                return found
+                found = (await answer).method
+                return QueueState(found.message_count, found.consumer_count)
         except exceptions.ChannelClosed as error:
             if error.reply_code == NOT_FOUND:
                 return None
@@ -49,9 +67,15 @@ class AmqpPublisher(Session):
             if channel.is_open:
                 channel.close()
 
+    async def close(self) -> None:
+        """See `transport.base.Publisher`: a named queue goes with its owner, not five minutes later."""
+        if self._queues is not None and self._queues.kind == "named" and self._ended is None:
+            self._channel.queue_delete(self._queues.name)
+        await super().close()
+
     async def _set_up(self) -> None:
         tell, events, reports = self._tell, self._events, self._reports
-        reports.delivered = lambda delivery: tell(events.delivered, delivery)
+        reports.delivered = lambda delivery: tell(self._deliver, delivery)
         reports.confirmed = lambda *args: tell(events.confirmed, *args)
         reports.returned = lambda *args: tell(events.returned, *args)
         connection = self._connection
@@ -63,11 +87,25 @@ class AmqpPublisher(Session):
         if self.reply_to:
             self.phase = "replies"
             await self.ask(self._channel.basic_consume, DIRECT_REPLY, self._lane.on_deliver, auto_ack=True)
+        elif self._queues is not None:
+            self.phase = "reply queues"
+            self._channel.add_on_cancel_callback(self._on_cancelled)
+            await self._consume(self._queues)
         self.publish = self._lane.publish  # type: ignore[method-assign]  # it saves a call for each message
+
+    async def _consume(self, queues: ReplyQueues) -> None:
+        consumers = ReplyConsumers(self._channel, self._lane, self.ask, queues)
+        if queues.kind == "named":
+            self.kept = queues.epoch > 0 and await self.inspect(queues.name) is not None
+            self._deliver = consumers.acking(self._events.delivered)
+        self.addresses = await consumers.open()
 
     def _connect_reports(self) -> None:
         events, reports = self._events, self._reports
-        reports.delivered, reports.confirmed, reports.returned = events.delivered, events.confirmed, events.returned
+        reports.delivered, reports.confirmed, reports.returned = self._deliver, events.confirmed, events.returned
+
+    def _on_cancelled(self, _frame: Any) -> None:
+        self._end(Exception("the broker cancelled the consumer of replies: its queue was deleted or moved"))
 
     def _on_blocked(self, _connection: Any, frame: Any) -> None:
         self._tell(self._events.blocked, str(frame.method.reason) or "blocked")

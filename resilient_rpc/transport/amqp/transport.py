@@ -12,11 +12,13 @@ from resilient_rpc.errors import ConfigurationError, NotConnected, RpcError
 from resilient_rpc.transport.amqp.connect import cap_pika_logs, connect
 from resilient_rpc.transport.amqp.consumer import AmqpConsumer
 from resilient_rpc.transport.amqp.lane import MAX_BODY
+from resilient_rpc.transport.amqp.leasing import LeasingPublisher
 from resilient_rpc.transport.amqp.publisher import AmqpPublisher
 from resilient_rpc.transport.amqp.reader import AmqpReader
 from resilient_rpc.transport.amqp.session import Session
 from resilient_rpc.transport.amqp.tls import tls_context
 from resilient_rpc.transport.base import ConsumerEvents, PublisherEvents, QueueSpec
+from resilient_rpc.transport.reply_queues import ReplyQueues, ReplyQueueTaken
 from resilient_rpc.transport.urls import AmqpUrl
 
 S = TypeVar("S", bound=Session)
@@ -60,11 +62,13 @@ class AmqpTransport:
         """See `transport.base.Transport`."""
         return self.url.connect_timeout
 
-    async def publisher(self, events: PublisherEvents, *, replies: bool, timeout: float) -> AmqpPublisher:
+    async def publisher(self, events: PublisherEvents, *, replies: bool | ReplyQueues, timeout: float) -> AmqpPublisher:
         """See `transport.base.Transport`."""
+        leases = isinstance(replies, ReplyQueues) and replies.kind == "per_call"
+        kind = LeasingPublisher if leases else AmqpPublisher
 
         def make(where: str) -> AmqpPublisher:
-            return AmqpPublisher(events, where, replies=replies, lane=self._lane, max_body=self._max_body)
+            return kind(events, where, replies=replies, lane=self._lane, max_body=self._max_body)
 
         return await self._open(make, timeout)
 
@@ -92,7 +96,7 @@ class AmqpTransport:
             share = max(deadline - loop.time(), 0.0) / (len(hosts) - number)
             try:
                 return await self._attempt(make, address, share)
-            except ConfigurationError:
+            except (ConfigurationError, ReplyQueueTaken):
                 raise
             except (RpcError, OSError) as error:
                 failures.append(error)

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from resilient_rpc.errors import ConfigurationError
-from resilient_rpc.transport.base import QueueSpec
+from resilient_rpc.transport.base import QueueSpec, QueueState
 from resilient_rpc.transport.memory.alarm import Alarm
 from resilient_rpc.transport.memory.consumer import MemoryConsumer
 from resilient_rpc.transport.memory.message import Message, circles, dead
 from resilient_rpc.transport.memory.publisher import REPLY_PREFIX, MemoryPublisher
 from resilient_rpc.transport.memory.queue import Queue
+from resilient_rpc.transport.memory.reply_boxes import ReplyBox
 from resilient_rpc.transport.memory.sessions import Session
 from resilient_rpc.transport.memory.settings import Settings
 from resilient_rpc.transport.memory.turn import Turn
@@ -67,7 +68,9 @@ class Broker:
     def open_publisher(self, session: MemoryPublisher) -> None:
         """Give it its reply address; in an alarm, say so."""
         session.publishes = True
-        if session.reply_to:
+        if session.boxes is not None:
+            session.boxes.open()
+        elif session.reply_to:
             self.addresses[session.reply_to] = session
         if self.blocked is not None:
             session.gated = True
@@ -131,13 +134,14 @@ class Broker:
                 if step not in self._bindings:
                     self._bindings.append(step)
             elif not isinstance(step, Exchange):
-                self._queue(step.name, Settings(durable=step.durable, arguments=step.arguments))
+                self.open_queue(step.name, Settings(durable=step.durable, arguments=step.arguments))
         return self.queues[spec.name]
 
-    def consumers(self, name: str) -> int | None:
-        """How many consume the queue; None: no such queue."""
+    def state(self, name: str) -> QueueState | None:
+        """What the queue holds; None: no such queue."""
+        self.sweep()
         queue = self.queues.get(name)
-        return None if queue is None else len(queue.takers)
+        return None if queue is None else QueueState(queue.depth, len(queue.takers))
 
     def delete(self, name: str) -> None:
         """Delete a queue; its consumers are cancelled by the broker."""
@@ -147,6 +151,14 @@ class Broker:
             if isinstance(taker, MemoryConsumer):
                 taker.unacked.clear()
                 taker.drop(ConnectionError(f"queue {name!r} was deleted"))
+            elif isinstance(taker, ReplyBox):
+                taker.session.drop(ConnectionError(f"reply queue {name!r} was deleted"))
+
+    def retire(self, queue: Queue) -> None:
+        """A consumer left: delete the queue after a while, if it was declared so and nobody comes."""
+        if queue.settings.expires is not None and not queue.takers and self.queues.get(queue.name) is queue:
+            queue.unused_since = self.now()
+            self._alarm.want(queue.unused_since + queue.settings.expires, self.now())
 
     def requeue(self, queue: Queue, messages: list[Message]) -> None:
         """Put back what a consumer had."""
@@ -181,8 +193,15 @@ class Broker:
         for queue in list(self.queues.values()):
             queue.expire(now)
             self.watch(queue)
+            since, seconds = queue.unused_since, queue.settings.expires
+            if since is not None and seconds is not None:
+                if since + seconds <= now:
+                    self.delete(queue.name)
+                else:
+                    self._alarm.want(since + seconds, now)
 
-    def _queue(self, name: str, settings: Settings) -> Queue:
+    def open_queue(self, name: str, settings: Settings) -> Queue:
+        """A queue of this name, made if there is none. `ConfigurationError` if it exists with other settings."""
         known = self.queues.get(name)
         if known is None:
             queue = Queue(name, settings, lambda message, reason: self.bury(queue, message, reason))

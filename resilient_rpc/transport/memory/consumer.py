@@ -68,6 +68,7 @@ class MemoryConsumer(Session):
         if self.queue is not None:
             messages, self.unacked = list(self.unacked.values()), {}
             self._broker.requeue(self.queue, messages)
+            self._broker.retire(self.queue)
 
     def halt(self) -> None:
         """Take no more. During a turn."""

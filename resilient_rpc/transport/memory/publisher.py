@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from resilient_rpc.errors import ProtocolError, TooLarge
-from resilient_rpc.transport.base import DIRECT_REPLY, Delivery, PublisherEvents
+from resilient_rpc.transport.base import DIRECT_REPLY, Delivery, PublisherEvents, QueueState
 from resilient_rpc.transport.memory.message import Message
+from resilient_rpc.transport.memory.reply_boxes import ReplyBoxes
 from resilient_rpc.transport.memory.sessions import Session
+from resilient_rpc.transport.reply_queues import ReplyQueues
 
 if TYPE_CHECKING:
     from resilient_rpc.transport.memory.broker import Broker
@@ -26,15 +29,28 @@ NO_ROUTE = (312, "NO_ROUTE")
 class MemoryPublisher(Session):
     """`transport.base.Publisher` on a bus."""
 
-    def __init__(self, broker: Broker, events: PublisherEvents, *, replies: bool, name: str, keep: object) -> None:
+    def __init__(
+        self, broker: Broker, events: PublisherEvents, *, replies: bool | ReplyQueues, name: str, keep: object
+    ) -> None:
         super().__init__(broker, events.lost, name=name, keep=keep)
-        self.reply_to = new_address() if replies else ""
+        self.boxes = ReplyBoxes(broker, self, replies) if isinstance(replies, ReplyQueues) else None
+        self.addresses: Sequence[str] = (new_address(),) if replies is True else ()
         self.writable = True
         self.blocked = events.blocked
         self._events = events
         self._confirmed, self._delivered = events.confirmed, events.delivered
         self._tag = 0
         self._bytes_held = 0
+
+    @property
+    def reply_to(self) -> str:
+        """See `transport.base.Publisher`."""
+        return self.addresses[0] if self.addresses else ""
+
+    @property
+    def kept(self) -> bool:
+        """See `transport.base.Publisher`."""
+        return self.boxes is not None and self.boxes.kept
 
     def publish(self, target: str, body: bytes, properties: bytes, *, mandatory: bool) -> int:
         """See `transport.base.Publisher`."""
@@ -56,12 +72,24 @@ class MemoryPublisher(Session):
 
     async def consumers(self, target: str) -> int | None:
         """See `transport.base.Publisher`."""
-        return await self.ask(lambda: self._broker.consumers(target))
+        found = await self.inspect(target)
+        return None if found is None else found.consumers
+
+    async def inspect(self, target: str) -> QueueState | None:
+        """See `transport.base.Publisher`."""
+        return await self.ask(lambda: self._broker.state(target))
+
+    async def close(self) -> None:
+        """See `transport.base.Publisher`: a named queue goes with its owner."""
+        with self._turn:
+            if self._end is None and self.boxes is not None and not self.gated:
+                self.boxes.delete()
+        await super().close()
 
     def receive(self, message: Message) -> None:
         """A reply arrived. During a turn."""
         fields = message.fields()
-        self.post(self._delivered, Delivery(1, False, fields, message.body, message.target))
+        self.post(self._delivered, Delivery(1, message.redelivered, fields, message.body, message.target))
 
     def gate(self, closed: bool) -> None:
         """Read no more, or read on."""
@@ -72,10 +100,14 @@ class MemoryPublisher(Session):
     def halt(self) -> None:
         """Get no more replies."""
         self._broker.addresses.pop(self.reply_to, None)
+        if self.boxes is not None:
+            self.boxes.detach()
 
     def leave(self) -> None:
         """Give up the reply address."""
         self.halt()
+        if self.boxes is not None:
+            self.boxes.leave()
 
     def _check(self, target: str, body: bytes, properties: bytes, mandatory: bool) -> None:
         if len(body) > self._broker.max_message:

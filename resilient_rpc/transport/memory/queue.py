@@ -55,6 +55,8 @@ class Queue:
         self.depth = 0
         self.bytes = 0
         self.takers: list[Taker] = []
+        self.unused_since: float | None = None
+        """When the last of them left, as far as the bus has noticed."""
         self._bury = bury
         self._idle: deque[Taker] = deque()
         self._levels = [Level() for _ in range(settings.priorities + 1)]
@@ -101,6 +103,7 @@ class Queue:
     def attach(self, taker: Taker, now: float) -> None:
         """Begin to deliver to `taker`."""
         self.takers.append(taker)
+        self.unused_since = None
         self.resume(taker, now)
 
     def resume(self, taker: Taker, now: float) -> None:

@@ -10,7 +10,9 @@ from resilient_rpc.errors import ConfigurationError
 
 OVERFLOWS = frozenset({"drop-head", "reject-publish", "reject-publish-dlx"})
 TYPES = frozenset({"classic", "quorum"})
-NUMBERS = frozenset({"x-message-ttl", "x-max-length", "x-max-length-bytes", "x-max-priority", "x-delivery-limit"})
+NUMBERS = frozenset(
+    {"x-message-ttl", "x-expires", "x-max-length", "x-max-length-bytes", "x-max-priority", "x-delivery-limit"}
+)
 WORDS: Mapping[str, frozenset[str] | None] = {
     "x-overflow": OVERFLOWS,
     "x-queue-type": TYPES,
@@ -39,6 +41,12 @@ class Settings:
     def ttl(self) -> float | None:
         """Seconds that a message may stay."""
         milliseconds = self.arguments.get("x-message-ttl")
+        return None if milliseconds is None else milliseconds / 1000
+
+    @property
+    def expires(self) -> float | None:
+        """Seconds without a consumer after which the queue itself is deleted."""
+        milliseconds = self.arguments.get("x-expires")
         return None if milliseconds is None else milliseconds / 1000
 
     @property

@@ -8,7 +8,9 @@ from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.transport.base import ConsumerEvents, PublisherEvents, QueueSpec
 from resilient_rpc.transport.memory.bus import Bus
 from resilient_rpc.transport.memory.consumer import MemoryConsumer
+from resilient_rpc.transport.memory.leasing import LeasingPublisher
 from resilient_rpc.transport.memory.publisher import MemoryPublisher
+from resilient_rpc.transport.reply_queues import ReplyQueues
 
 MAX_PREFETCH = 65_535
 
@@ -28,10 +30,14 @@ class MemoryTransport:
         """See `transport.base.Transport`."""
         return CONNECT_TIMEOUT
 
-    async def publisher(self, events: PublisherEvents, *, replies: bool, timeout: float) -> MemoryPublisher:
+    async def publisher(
+        self, events: PublisherEvents, *, replies: bool | ReplyQueues, timeout: float
+    ) -> MemoryPublisher:
         """See `transport.base.Transport`."""
         broker = self.bus.broker
-        session = MemoryPublisher(broker, events, replies=replies, name=self.session_name, keep=self.bus)
+        leases = isinstance(replies, ReplyQueues) and replies.kind == "per_call"
+        kind = LeasingPublisher if leases else MemoryPublisher
+        session = kind(broker, events, replies=replies, name=self.session_name, keep=self.bus)
         async with asyncio.timeout(timeout):
             await session.begin(lambda: broker.open_publisher(session))
         return session

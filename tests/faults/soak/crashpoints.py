@@ -108,7 +108,7 @@ class TappedTransport:
     def connect_timeout(self) -> float:
         return float(self._transport.connect_timeout)
 
-    async def publisher(self, events: Any, *, replies: bool, timeout: float) -> Any:
+    async def publisher(self, events: Any, *, replies: Any, timeout: float) -> Any:
         return TappedPublisher(
             await self._transport.publisher(events, replies=replies, timeout=timeout), points=self._points
         )
