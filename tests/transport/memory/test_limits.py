@@ -98,7 +98,8 @@ class TestLimits:
             ("x-overflow", "explode"),
             ("x-max-priority", 256),
             ("x-dead-letter-routing-key", 5),
-            ("x-expires", 5),
+            ("x-expires", "5"),
+            ("x-single-active-consumer", True),
         ],
     )
     def test_arguments_that_mean_nothing_are_refused(self, bus: Bus, name: str, value: object) -> None:
