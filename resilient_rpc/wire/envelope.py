@@ -80,6 +80,8 @@ class ErrorData(msgspec.Struct, omit_defaults=True):
     details: Any = None
     retry_after: Seconds | None = None
     executed: bool | UnsetType | None = UNSET
+    retryable: bool | UnsetType = UNSET
+    """False: another try cannot help, whatever the code says. Nothing else is sent, or believed."""
 
 
 class ErrorBody(msgspec.Struct, omit_defaults=True):

@@ -49,6 +49,8 @@ def describe_fault(error: BaseException) -> ErrorBody:
             retry_after=error.retry_after if isinstance(error.retry_after, int | float) else None,
             executed=_EXECUTED_TO_WIRE.get(error.certainty),
         )
+        if vars(error).get("retryable") is False:  # said of this error, and not of its class
+            data.retryable = False
         code = code_of(error)
         return ErrorBody(code if type(code) is int else INTERNAL_ERROR, message, data)
     return ErrorBody(ApplicationError.code, message, ErrorData(type=type(error).__name__, executed=True))
@@ -86,6 +88,15 @@ def rebuild_fault(
 ) -> RpcError:
     """The exception for an error reply. `ours`: it came from a server of this library, whose `data` can be trusted."""
     data = _read_data(codec, fault) if ours else ErrorData(details=_anything(codec, fault))
+    error = _rebuilt(fault, data, registry, ours=ours)
+    if data.retryable is False:
+        error.retryable = False
+    return error
+
+
+def _rebuilt(
+    fault: ForeignError, data: ErrorData, registry: Mapping[str, type[RemoteError]], *, ours: bool
+) -> RpcError:
     certainty = _certainty(fault.code, data, ours=ours)
     message = fault.message[:MAX_MESSAGE]
     row = CODES.get(fault.code)

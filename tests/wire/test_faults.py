@@ -19,9 +19,12 @@ from resilient_rpc.errors import (
     CircuitOpen,
     ConnectionLost,
     DeadlineExceeded,
+    DependencyUnavailable,
+    Interrupted,
     InvalidParams,
     MalformedMessage,
     MethodNotFound,
+    NotConnected,
     Overloaded,
     RemoteError,
     RpcError,
@@ -81,6 +84,18 @@ class TestThereAndBack:
         assert found.certainty is (UNKNOWN if code == INTERNAL_ERROR else CODES[code].error.certainty)
         if isinstance(found, RemoteError):
             assert found.type == CODES[code].name
+
+    @both
+    @pytest.mark.parametrize("kind", [DependencyUnavailable, Interrupted, OutOfStock, NotConnected])
+    def test_that_no_other_try_can_help_is_told_and_that_one_can_is_known_by_the_class(
+        self, codec: Codec, kind: type[RpcError]
+    ) -> None:
+        final, plain, eager = kind("x"), kind("x"), kind("x")
+        final.retryable, eager.retryable = False, True
+        assert travel(final, codec).retryable is False
+        assert travel(plain, codec).retryable is travel(eager, codec).retryable
+        assert b"retryable" not in codec.encode(Failure(describe_fault(plain), 1))
+        assert b"retryable" not in codec.encode(Failure(describe_fault(eager), 1))
 
     @both
     def test_a_registered_error_comes_back_as_its_class(self, codec: Codec) -> None:

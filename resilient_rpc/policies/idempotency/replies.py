@@ -95,7 +95,7 @@ def error_of(kept: Kept) -> RemoteError:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise CorruptRecord(f"an error cannot be read: {error}") from error
     data = body.data or ErrorData()
-    return RemoteError(
+    told = RemoteError(
         body.message,
         code=body.code,
         type=data.type,
@@ -103,3 +103,6 @@ def error_of(kept: Kept) -> RemoteError:
         certainty=_CERTAINTIES.get(data.executed, UNKNOWN),
         retry_after=data.retry_after,
     )
+    if data.retryable is False:
+        told.retryable = False
+    return told

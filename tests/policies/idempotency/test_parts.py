@@ -17,6 +17,7 @@ from resilient_rpc.errors import (
     Certainty,
     ConnectionLost,
     InvalidParams,
+    Overloaded,
     RpcError,
     UnsupportedContent,
 )
@@ -98,6 +99,11 @@ def test_a_result_that_cannot_be_encoded_is_not_kept() -> None:
         keep_result(MARK, JSON, object(), 1000)
 
 
+def final(error: RpcError) -> RpcError:
+    error.retryable = False
+    return error
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -107,6 +113,7 @@ def test_a_result_that_cannot_be_encoded_is_not_kept() -> None:
         ConnectionLost("of another call"),
         RpcError("of the library", certainty=Certainty.NOT_EXECUTED),
         ApplicationError("unknown", certainty=Certainty.UNKNOWN),
+        final(Overloaded("for good")),
     ],
 )
 def test_an_error_comes_back_as_its_caller_was_told_of_it(error: Exception) -> None:
