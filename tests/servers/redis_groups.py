@@ -31,7 +31,8 @@ def ask(port: int, *words: str | int) -> Any:
         return client.execute_command(*words)
 
 
-def _binary() -> Path:
+def binary() -> Path:
+    """A local `redis-server`, or an error that says what to do."""
     found = find()
     if found is None:
         raise ServerError("a group of Redis needs a local redis-server (as root on Debian: make servers)")
@@ -60,7 +61,7 @@ class _Group:
 
     def _start(self, **options: str) -> LocalRedis:
         names = {name.replace("_", "-"): value for name, value in options.items()}
-        return self._opened.enter_context(LocalRedis(_binary(), names))
+        return self._opened.enter_context(LocalRedis(binary(), names))
 
 
 class RedisCluster(_Group):
@@ -132,7 +133,7 @@ class Sentinel:
             f"sentinel failover-timeout {MASTER} 3000",
         ]
         configuration.write_text("\n".join(lines))
-        command = [str(_binary()), str(configuration), "--sentinel"]
+        command = [str(binary()), str(configuration), "--sentinel"]
         self.process = Process(command, port=self.port, env=os.environ, log=self._home / "console.log")
         self.process.wait_ready(lambda: speaks_redis(self.port), seconds=BOOT_SECONDS, what="sentinel")
 
