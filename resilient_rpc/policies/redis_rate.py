@@ -12,6 +12,7 @@ from resilient_rpc import forking
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.policies.settings import check_count, check_seconds, shown
 from resilient_rpc.policies.shared_rate import Ask, Lease
+from resilient_rpc.stores.secured import settings_for
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -93,6 +94,8 @@ class RedisRate:
         check_count("RedisRate.instances", self.instances)
         try:
             self._connect()  # opens nothing yet; imports what takes 0.3 s, and must not do so on an event loop
+        except ConfigurationError:
+            raise
         except (ValueError, TypeError, AttributeError) as error:
             raise ConfigurationError(f"RedisRate.url is not one of Redis: {error}") from None
         forking.register(self)
@@ -149,5 +152,7 @@ class RedisRate:
             socket_timeout=self.timeout,
             socket_connect_timeout=self.timeout,
             retry=Retry(NoBackoff(), 0),
+            protocol=2,  # and no notifications: with them a connection is used again with an answer unread on it
+            **settings_for("RedisRate.url", self.url),
         )
         return Redis.from_pool(pool)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.stores.secured import CHECKED
 
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
@@ -69,8 +70,9 @@ class RedisUrl:
         host, port = address
         if not port:
             return UnixDomainSocketConnection(path=host, **settings)
-        kind = SSLConnection if tls else Connection
-        return kind(host=host, port=port, socket_keepalive=True, **settings)
+        if tls:
+            return SSLConnection(host=host, port=port, socket_keepalive=True, **settings, **CHECKED)
+        return Connection(host=host, port=port, socket_keepalive=True, **settings)
 
 
 def read_url(name: str, url: Any) -> RedisUrl:

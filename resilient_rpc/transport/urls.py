@@ -4,6 +4,7 @@
 
     amqp://user:password@host1,host2:5673/vhost?heartbeat=30&name=orders-api
     amqps://user:password@host/vhost?cafile=/etc/ssl/broker.pem
+    amqps://host/vhost?certfile=/etc/ssl/orders.pem&auth_mechanism=external
     memory://name
 """
 
@@ -39,7 +40,9 @@ class AmqpUrl:
         insecure: TLS without any check of the broker's certificate.
         cafile: Certificates that are trusted instead of the system's.
         certfile: This side's certificate, where the broker asks for one.
-        keyfile: The key to it, if it is not in the same file.
+        keyfile: The key to it, if it is not in the same file; not encrypted.
+        auth_mechanism: ``plain``, by user and password; or ``external``: the broker takes the user from this side's
+            certificate.
         name: What the broker's operator sees as the name of the connection.
     """
 
@@ -54,6 +57,7 @@ class AmqpUrl:
     cafile: str | None = None
     certfile: str | None = None
     keyfile: str | None = None
+    auth_mechanism: str = "plain"
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -70,13 +74,23 @@ class AmqpUrl:
             raise ConfigurationError("insecure and cafile exclude each other")
         if self.keyfile and not self.certfile:
             raise ConfigurationError("a keyfile needs its certfile")
+        if self.auth_mechanism not in {"plain", "external"}:
+            raise ConfigurationError(f"auth_mechanism={self.auth_mechanism!r:.50}: give 'plain' or 'external'")
+        if self.external and not self.certfile:
+            raise ConfigurationError("auth_mechanism=external needs amqps:// and a certfile: it says who this is")
+
+    @property
+    def external(self) -> bool:
+        """Whether the certificate takes the place of user and password."""
+        return self.auth_mechanism == "external"
 
     @property
     def redacted(self) -> str:
         """The URL without the password and the options."""
         hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
         scheme = "amqps" if self.tls else "amqp"
-        return f"{scheme}://{quote(self.user, safe='')}:***@{hosts}/{quote(self.vhost, safe='')}"
+        user = "" if self.external else f"{quote(self.user, safe='')}:***@"
+        return f"{scheme}://{user}{hosts}/{quote(self.vhost, safe='')}"
 
     def __str__(self) -> str:
         return self.redacted
@@ -118,7 +132,10 @@ def parse_url(url: str, **options: Any) -> AmqpUrl | MemoryUrl:
     settings: dict[str, Any] = {"hosts": hosts, "vhost": _vhost(slash + path), "tls": scheme == "amqps"}
     settings |= _user(userinfo) if userinfo else {}
     settings |= _query(query) | options
-    if "user" not in settings:
+    if settings.get("auth_mechanism") == "external":
+        if userinfo:
+            raise ConfigurationError("auth_mechanism=external takes no user: the certificate names it")
+    elif "user" not in settings:
         _check_guest(hosts)
     return AmqpUrl(**settings)
 
@@ -192,6 +209,7 @@ _OPTIONS: Mapping[str, Callable[[str], Any]] = {
     "cafile": str,
     "certfile": str,
     "keyfile": str,
+    "auth_mechanism": str,
     "name": str,
 }
 

@@ -1,4 +1,5 @@
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from resilient_rpc.transport.urls import AmqpUrl, parse_url
 from tests.broker.amqp import PLAIN, TIMEOUT, consuming, publishing, run, spec, transport
 from tests.broker.tls_front import TlsFront
 from tests.contract.recorder import Recorder
+from tests.servers.tls import Certificates
 
 CA = trustme.CA()
 SERVER = CA.issue_cert("localhost", "127.0.0.1")
@@ -84,6 +86,28 @@ def test_versions_that_are_broken_are_not_offered(cafile: str) -> None:
     assert found is not None
     assert found.minimum_version == ssl.TLSVersion.TLSv1_2
     assert (found.verify_mode, found.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+def test_a_broker_that_speaks_nothing_newer_than_1_1_is_not_spoken_to(amqp_url: str, cafile: str) -> None:
+    old = context()
+    old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    with TlsFront(amqp_url, old) as front:
+        refused(f"amqps://guest:guest@localhost:{front.port}/?cafile={cafile}", NotConnected, ":")
+        lax = ssl.create_default_context(cafile=cafile)
+        lax.minimum_version = ssl.TLSVersion.TLSv1_1
+        lax.set_ciphers("ALL:@SECLEVEL=0")
+        plain = socket.create_connection(("127.0.0.1", front.port))
+        with lax.wrap_socket(plain, server_hostname="localhost") as connected:
+            assert connected.version() == "TLSv1.1"
+
+
+@pytest.mark.parametrize("keyfile", [True, False])
+def test_a_key_that_is_encrypted_is_refused_without_asking_at_the_terminal(keyfile: bool) -> None:
+    encrypted = Certificates().client("orders", password=b"s3cr3t")
+    with pytest.raises(ConfigurationError, match="the keyfile is encrypted"):
+        transport("amqps://u:p@h/", certfile=encrypted, **({"keyfile": encrypted} if keyfile else {}))
 
 
 def test_insecure_accepts_any_and_says_so(front: TlsFront, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,34 +6,40 @@ import os
 
 from tests.servers import containers, rabbitmq, redis
 from tests.servers.handle import Broker, RemoteBroker, RemoteServer, Server, ServerError
+from tests.servers.tls import Certificates
 
 AMQP_URL = "RESILIENT_RPC_TEST_AMQP_URL"
 REDIS_URL = "RESILIENT_RPC_TEST_REDIS_URL"
 
 
-def broker(*, private: bool = False) -> Broker:
-    """A RabbitMQ, not started yet; a private one is ours to kill, so never the environment's."""
+def broker(*, private: bool = False, certificates: Certificates | None = None) -> Broker:
+    """A RabbitMQ, not started yet; a private one is ours to kill, so never the environment's.
+
+    With certificates it is private, and listens with TLS too.
+    """
+    private = private or certificates is not None
     url = os.environ.get(AMQP_URL)
     if url and not private:
         return RemoteBroker(url, AMQP_URL)
     binaries = rabbitmq.find()
     if binaries is not None:
-        return rabbitmq.LocalBroker(binaries)
+        return rabbitmq.LocalBroker(binaries, certificates)
     if containers.available():
-        return containers.DockerBroker()
+        return containers.DockerBroker(certificates)
     raise ServerError(_missing("RabbitMQ", AMQP_URL, private=private))
 
 
-def redis_server(*, private: bool = False) -> Server:
-    """A Redis, not started yet; a private one is ours to kill, so never the environment's."""
+def redis_server(*, private: bool = False, certificates: Certificates | None = None) -> Server:
+    """As `broker`, for Redis."""
+    private = private or certificates is not None
     url = os.environ.get(REDIS_URL)
     if url and not private:
         return RemoteServer(url, REDIS_URL)
     binary = redis.find()
     if binary is not None:
-        return redis.LocalRedis(binary)
+        return redis.LocalRedis(binary, certificates=certificates)
     if containers.available():
-        return containers.DockerRedis()
+        return containers.DockerRedis(certificates)
     raise ServerError(_missing("Redis", REDIS_URL, private=private))
 
 

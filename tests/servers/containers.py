@@ -6,12 +6,14 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tests.servers import tls
 from tests.servers.handle import Broker, Server, ServerError
 from tests.servers.ports import free_port, speaks_amqp, speaks_redis, wait_until
 
 RABBITMQ_IMAGE = "rabbitmq:4.1.4-management"
 REDIS_IMAGE = "redis:7.4.5"
 BOOT_SECONDS = 45.0
+INNER_TLS_PORT, INNER_REDIS_TLS_PORT = 5671, 6380
 
 
 def available() -> bool:
@@ -80,9 +82,13 @@ class Container(Server):
         container = DockerContainer(self.image).with_bind_ports(self.inner_port, self.port)
         for name, value in self.settings.items():
             container = container.with_env(name, value)
+        self.prepare(container)
         self._container = container.start()
         self._host = container.get_container_host_ip()
         self.url = f"{self.scheme}{self._host}:{self.port}/"
+
+    def prepare(self, container: Any) -> None:
+        """What else the container needs before it is started."""
 
     def stop(self) -> None:
         if self.alive:
@@ -130,6 +136,22 @@ class DockerBroker(Container, Broker):
         "RABBITMQ_NODENAME": "rabbit@localhost",
     }
 
+    def __init__(self, certificates: tls.Certificates | None = None) -> None:
+        super().__init__()
+        self._certificates = certificates
+
+    def prepare(self, container: Any) -> None:
+        if self._certificates is None:
+            return
+        folder = self._certificates.folder
+        (folder / "rabbitmq.conf").write_text(tls.rabbitmq_conf("/tls", str(INNER_TLS_PORT)))
+        (folder / "enabled_plugins").write_text(tls.RABBITMQ_PLUGINS)
+        self.tls_port = free_port()
+        container.with_bind_ports(INNER_TLS_PORT, self.tls_port)
+        container.with_volume_mapping(str(folder), "/tls")
+        container.with_volume_mapping(str(folder / "rabbitmq.conf"), "/etc/rabbitmq/conf.d/20-tls.conf")
+        container.with_volume_mapping(str(folder / "enabled_plugins"), "/etc/rabbitmq/enabled_plugins")
+
     def ctl(self, *args: str) -> str:
         code, output = self._inner().exec_run(["rabbitmqctl", "--quiet", *args])
         text = output.decode(errors="replace")
@@ -145,3 +167,18 @@ class DockerRedis(Container):
     inner_port = 6379
     scheme = "redis://"
     ready = staticmethod(speaks_redis)
+
+    def __init__(self, certificates: tls.Certificates | None = None) -> None:
+        super().__init__()
+        self._certificates = certificates
+
+    def prepare(self, container: Any) -> None:
+        if self._certificates is None:
+            return
+        self.tls_port = free_port()
+        options = tls.redis_options("/tls", INNER_REDIS_TLS_PORT)
+        container.with_bind_ports(INNER_REDIS_TLS_PORT, self.tls_port)
+        container.with_volume_mapping(str(self._certificates.folder), "/tls")
+        container.with_command(
+            ["redis-server", *(word for name, text in options.items() for word in (f"--{name}", text))]
+        )

@@ -14,6 +14,9 @@ class ServerError(Exception):
 class Server(ABC):
     """A server of the tests: it can be started again under the same URL after each of the ways to end it."""
 
+    tls_port = 0
+    """Where it listens with TLS, if it was given certificates."""
+
     url: str
     origin: str  # where it comes from, for the header of the report
 

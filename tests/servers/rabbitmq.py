@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.servers import epmd
+from tests.servers import epmd, tls
 from tests.servers.guard import GUARD
 from tests.servers.handle import Broker, ServerError
 from tests.servers.ports import HOST, free_port, speaks_amqp
@@ -64,9 +64,9 @@ def _changes_user(script: Path) -> bool:
 class LocalBroker(Broker):
     """One node. It keeps its ports and its data over `stop`, `kill` and `start`, as a machine would."""
 
-    def __init__(self, binaries: Path) -> None:
+    def __init__(self, binaries: Path, certificates: tls.Certificates | None = None) -> None:
         self.origin = str(binaries)
-        self._binaries = binaries
+        self._binaries, self._certificates = binaries, certificates
         self._home = Path(tempfile.mkdtemp(prefix="rpc-test-rabbitmq-"))
         GUARD.remove(str(self._home))
         self._node = f"rpc{secrets.token_hex(4)}@localhost"
@@ -78,13 +78,17 @@ class LocalBroker(Broker):
         cookie = self._home / ".erlang.cookie"
         cookie.write_text(secrets.token_hex(10))
         cookie.chmod(0o400)
-        (self._home / "rabbitmq.conf").write_text(CONFIG)
-        (self._home / "enabled_plugins").write_text("[].")
+        (self._home / "enabled_plugins").write_text(tls.RABBITMQ_PLUGINS if self._certificates else "[].")
         (self._home / "rabbitmq-env.conf").write_text("")
 
     def _choose_ports(self) -> None:
         self.port = free_port()
         self.url = f"amqp://guest:guest@{HOST}:{self.port}/"
+        config = CONFIG
+        if self._certificates is not None:
+            self.tls_port = free_port()
+            config += tls.rabbitmq_conf(str(self._certificates.folder), f"{HOST}:{self.tls_port}")
+        (self._home / "rabbitmq.conf").write_text(config)
         self._env = self._environment()
 
     def _environment(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.servers import tls
 from tests.servers.guard import GUARD
 from tests.servers.handle import Server, ServerError
 from tests.servers.ports import HOST, free_port, speaks_redis
@@ -32,10 +33,12 @@ class LocalRedis(Server):
     A test that wants loss says `CONFIG SET appendonly no`. `options` are added to its own.
     """
 
-    def __init__(self, binary: Path, options: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, binary: Path, options: Mapping[str, str] | None = None, certificates: tls.Certificates | None = None
+    ) -> None:
         self.origin = str(binary)
         self._binary = binary
-        self._more = dict(options or {})
+        self._more, self._certificates = dict(options or {}), certificates
         self._home = Path(tempfile.mkdtemp(prefix="rpc-test-redis-"))
         GUARD.remove(str(self._home))
         self._process: Process | None = None
@@ -44,6 +47,9 @@ class LocalRedis(Server):
     def _choose_port(self) -> None:
         self.port = free_port()
         self.url = f"redis://{HOST}:{self.port}/0"
+        if self._certificates is not None:
+            self.tls_port = free_port()
+            self._more |= tls.redis_options(str(self._certificates.folder), self.tls_port)
 
     @property
     def alive(self) -> bool:

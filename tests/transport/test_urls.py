@@ -154,6 +154,28 @@ def said_of(url: str) -> str:
     return f"{found!r} {found}"
 
 
+def test_a_certificate_takes_the_place_of_user_and_password() -> None:
+    url = amqp("amqps://broker.example/shop?certfile=orders.pem&auth_mechanism=external")
+    assert url.external
+    assert url.redacted == "amqps://broker.example:5671/shop"
+    assert not amqp("amqps://u:p@broker.example/?certfile=orders.pem").external
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("amqps://u:p@h/?certfile=a&auth_mechanism=external", "takes no user"),
+        ("amqps://h/?auth_mechanism=external", "needs amqps:// and a certfile"),
+        ("amqp://h/?auth_mechanism=external", "needs amqps:// and a certfile"),
+        ("amqps://u:p@h/?auth_mechanism=amqplain", "give 'plain' or 'external'"),
+        ("amqps://h/?auth_mechanism=EXTERNAL&certfile=a", "user and a password"),
+    ],
+)
+def test_a_mechanism_that_cannot_be_is_refused(url: str, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=text):
+        parse_url(url)
+
+
 names = st.text(min_size=1, max_size=20)
 
 

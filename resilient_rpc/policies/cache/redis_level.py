@@ -16,6 +16,7 @@ from resilient_rpc.policies.cache.keys import EVERYTHING
 from resilient_rpc.policies.cache.records import MAX_LIFE, Record, read_record, read_void
 from resilient_rpc.policies.cache.subscriber import Connections
 from resilient_rpc.policies.settings import check_count, check_flag, check_seconds, shown
+from resilient_rpc.stores.secured import settings_for
 
 if TYPE_CHECKING:
     from resilient_rpc.policies.cache.voids import Voids
@@ -72,6 +73,7 @@ class RedisCache:
         url: Any = self.url
         if not isinstance(url, str) or not url.startswith(("redis://", "rediss://", "unix://")):
             raise ConfigurationError("RedisCache.url must begin with redis://, rediss:// or unix://")
+        settings_for("RedisCache.url", url)
         prefix: Any = self.prefix
         if not isinstance(prefix, str) or not prefix:
             raise ConfigurationError(f"RedisCache.prefix must be a text, not {shown(prefix)}")

@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from resilient_rpc.stores.secured import settings_for
+
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
@@ -68,6 +70,8 @@ class Connections:
             health_check_interval=IDLE if timeout is None else 0,
             retry=Retry(NoBackoff(), 0),
             decode_responses=False,
+            protocol=2,  # and no notifications: with them a connection is used again with an answer unread on it
+            **settings_for("RedisCache.url", self._url),
         )
 
     async def _look_after(self, loop: asyncio.AbstractEventLoop, client: Redis) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 from pika import exceptions
@@ -30,13 +31,30 @@ def is_mistake(code: int, text: str) -> bool:
     return code == ACCESS_REFUSED or (code == NOT_ALLOWED and "limit" not in text)
 
 
-def not_connected(error: BaseException, said: tuple[int, str] | None, where: str) -> Exception:
-    """The error for an attempt to connect to `where` that failed; `said` is the broker's connection.close."""
+def not_connected(
+    error: BaseException,
+    said: tuple[int, str] | None,
+    where: str,
+    reason: BaseException | None = None,
+    *,
+    tls: bool = False,
+) -> Exception:
+    """The error for an attempt to connect to `where` that failed.
+
+    `said` is the broker's connection.close, `reason` what ended the stream below it.
+    """
     error = root_cause(error)
     if said is not None:
         code, text = said
         kind = ConfigurationError if is_mistake(code, text) else NotConnected
         return _caused(kind(f"{where}: {code} {_shown(text)}"), error)
+    if isinstance(error, exceptions.AuthenticationError):
+        return _caused(ConfigurationError(f"{where} does not offer the auth_mechanism {_shown(error)}"), error)
+    if isinstance(error, exceptions.IncompatibleProtocolError) and isinstance(reason, ssl.SSLError):
+        return _caused(NotConnected(f"{where}: TLS: {_shown(reason)}"), reason)
+    if isinstance(error, exceptions.IncompatibleProtocolError) and tls:
+        text = "closed the connection before AMQP began: it does not accept our certificate, or is still starting"
+        return _caused(NotConnected(f"{where} {text}"), reason or error)
     if isinstance(error, exceptions.IncompatibleProtocolError):
         return _caused(NotConnected(f"{where} does not speak AMQP 0-9-1, or its broker is still starting"), error)
     if isinstance(error, TimeoutError | NotConnected | ConfigurationError):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.credentials import ExternalCredentials
 
 from resilient_rpc.transport.amqp.causes import not_connected
 from resilient_rpc.transport.amqp.ioservices import IOServices
@@ -49,7 +50,7 @@ def parameters(url: AmqpUrl, host: str, port: int, tls: ssl.SSLContext | None) -
         host=host,
         port=port,
         virtual_host=url.vhost,
-        credentials=pika.PlainCredentials(url.user, url.password),
+        credentials=_credentials(url),
         heartbeat=url.heartbeat,
         ssl_options=None if tls is None else pika.SSLOptions(tls, host),
         connection_attempts=1,
@@ -59,15 +60,19 @@ def parameters(url: AmqpUrl, host: str, port: int, tls: ssl.SSLContext | None) -
     )
 
 
+def _credentials(url: AmqpUrl) -> Any:
+    return ExternalCredentials() if url.external else pika.PlainCredentials(url.user, url.password)
+
+
 class _Attempt:
     """One attempt, and the connection that comes of it."""
 
-    def __init__(self, where: str, on_lost: Callable[[BaseException], None]) -> None:
+    def __init__(self, where: str, on_lost: Callable[[BaseException], None], *, tls: bool) -> None:
         loop = asyncio.get_running_loop()
         self.services = IOServices(loop)
         self.opened: asyncio.Future[None] = loop.create_future()
         self.given_up = False
-        self._where, self._on_lost = where, on_lost
+        self._where, self._on_lost, self._tls = where, on_lost, tls
 
     def on_open(self, _connection: Any) -> None:
         if not self.opened.done():
@@ -82,7 +87,7 @@ class _Attempt:
             return
         if not self.opened.done():
             said = None if stream is None else stream.close_frame
-            self.opened.set_exception(not_connected(error, said, self._where))
+            self.opened.set_exception(not_connected(error, said, self._where, reason, tls=self._tls))
         elif self.opened.exception() is None:
             try:
                 self._on_lost(error)
@@ -120,7 +125,7 @@ async def connect(
     """
     host, port = address
     where = f"{host}:{port}"
-    attempt = _Attempt(where, on_lost)
+    attempt = _Attempt(where, on_lost, tls=tls is not None)
     connection = Connection(
         parameters(url, host, port, tls),
         on_open_callback=attempt.on_open,

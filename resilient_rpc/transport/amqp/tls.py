@@ -22,7 +22,7 @@ def tls_context(url: AmqpUrl) -> ssl.SSLContext | None:
     try:
         context = ssl.create_default_context(cafile=url.cafile)
         if url.certfile:
-            context.load_cert_chain(url.certfile, url.keyfile)
+            context.load_cert_chain(url.certfile, url.keyfile, _no_password)
     except (OSError, ssl.SSLError) as error:  # the errors of both name no file
         files = ", ".join(name for name in (url.cafile, url.certfile, url.keyfile) if name)
         raise ConfigurationError(f"cannot load the certificates of {files}: {error}") from error
@@ -32,3 +32,8 @@ def tls_context(url: AmqpUrl) -> ssl.SSLContext | None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _no_password() -> str:
+    """Asked for where a key is encrypted: OpenSSL itself would ask at the terminal, and wait."""
+    raise ConfigurationError("the keyfile is encrypted: give one that is not, readable by this user only")
