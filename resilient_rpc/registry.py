@@ -9,7 +9,6 @@ A package offers one by an entry point; nothing of it is imported before its nam
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import logging
 import re
@@ -20,6 +19,7 @@ from typing import Any
 
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.policy import Policy
+from resilient_rpc.spelling import choice
 
 log = logging.getLogger(__name__)
 
@@ -115,10 +115,7 @@ class Registry:
         return found
 
     def _unknown(self, name: str) -> str:
-        names = [*self.known()]
-        close = difflib.get_close_matches(_snake(name), names, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        return f"there is no {self.noun} {name!r:.100}; {hint}known: {', '.join(names) or 'none'}"
+        return f"there is no {self.noun} {name!r:.100}; {choice(_snake(name), self.known())}"
 
     def _import(self, point: EntryPoint) -> Callable[..., Any]:
         what = f"the {self.noun} {point.name!r} of {_origin(point)}"
@@ -161,9 +158,7 @@ def _unknown_setting(factory: Callable[..., Any], settings: Mapping[str, Any]) -
     unknown = next((setting for setting in settings if setting not in known), None)
     if unknown is None:
         return ""
-    close = difflib.get_close_matches(unknown, known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"has no setting {unknown!r:.100}; {hint}known: {', '.join(known) or 'none'}"
+    return f"has no setting {unknown!r:.100}; {choice(unknown, known)}"
 
 
 def _snake(name: str) -> str:

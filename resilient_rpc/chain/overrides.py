@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from resilient_rpc.chain.order import ORDER, check_order, check_policy, role_of
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.names import is_name
+from resilient_rpc.spelling import meant
 
 if TYPE_CHECKING:
     from resilient_rpc.policy import Policy
@@ -110,10 +110,11 @@ def _foreign(item: Item, matching: list[Override]) -> bool:
 def _check_without(override: Override, known: set[str]) -> None:
     for role in override.without:
         if role not in known:
-            close = difflib.get_close_matches(role, known | set(ORDER), 1)
-            hint = f"; did you mean {close[0]!r}?" if close and close[0] != role else ""
             has = ", ".join(sorted(known)) or "none"
-            raise ConfigurationError(f"{override}: no policy of the chain has the role {role!r} (it has: {has}){hint}")
+            hint = "" if role in ORDER else meant(role, sorted(known | set(ORDER)))
+            raise ConfigurationError(
+                f"{override}: no policy of the chain has the role {role!r} (it has: {has}){hint and '; ' + hint}"
+            )
 
 
 def _check_pattern(pattern: Any) -> None:
