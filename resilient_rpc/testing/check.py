@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +10,10 @@ from resilient_rpc.call import Call
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.policies.settings import check_count, check_seconds
 from resilient_rpc.policy import Policy
+from resilient_rpc.spelling import choice
 from resilient_rpc.testing.clock import VirtualClock
 from resilient_rpc.testing.lab import Broken, Lab
+from resilient_rpc.testing.report import Report, check_left_out, said
 from resilient_rpc.testing.rules import answers, cancelling, forked, sharing, time
 from resilient_rpc.testing.rules.rule import Rule
 
@@ -44,20 +45,13 @@ START = 1.5e7
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyReport:
+class PolicyReport(Report):
     """What `check_policy` found to hold, and what it was told to leave out."""
 
     policy: str
-    holds: Mapping[str, str]
-    """The rules: what each says, by its name."""
-    left_out: Mapping[str, str]
-    """The reasons, by the names of the rules."""
 
     def __str__(self) -> str:
-        lines = [f"{self.policy} keeps {len(self.holds)} rules:"]
-        lines += [f"  {name}: {says}" for name, says in self.holds.items()]
-        lines += [f"  {name}: left out, for {reason}" for name, reason in self.left_out.items()]
-        return "\n".join(lines)
+        return self.of(self.policy)
 
 
 def check_policy(
@@ -94,11 +88,7 @@ def check_policy(
             except Broken as broken:
                 whose = f", for {'blocking' if blocking else 'asyncio'} callers" if rule.both else ""
                 raise AssertionError(f"{name} breaks the rule `{rule.name}`{whose}: {rule.says}.\n{broken}") from broken
-    return PolicyReport(
-        policy=name,
-        holds={rule.name: rule.says for rule in RULES if rule.name not in left_out},
-        left_out=left_out,
-    )
+    return PolicyReport(policy=name, holds=said(RULES, left_out), left_out=left_out)
 
 
 def _check(
@@ -126,23 +116,14 @@ def _new(make: Callable[[], Policy]) -> Policy:
 def _check_arguments(left_out: Mapping[str, str], crowd: int, patience: float) -> None:
     check_count("crowd", crowd, least=2)
     check_seconds("patience", patience)
-    names = [rule.name for rule in RULES]
-    for name, reason in left_out.items():
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ConfigurationError(f"except_for: there is no rule {name!r}; {hint}known: {', '.join(names)}")
-        if not str(reason).strip():
-            raise ConfigurationError(f"except_for[{name!r}]: say why, in a text, not {reason!r}")
+    check_left_out(RULES, left_out)
 
 
 def _check_fields(fields: Mapping[str, Any]) -> None:
     known = [name for name in Call.__struct_fields__ if name not in {"runtime", "deadline", "timeout"}]
     for name in fields:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ConfigurationError(f"call: a call has no field {name!r}; {hint}known: {', '.join(known)}")
+            raise ConfigurationError(f"call: a call has no field {name!r}; {choice(str(name), known)}")
 
 
 def _name(policy: Policy) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.stores import Store
 from resilient_rpc.testing.lab import Broken
+from resilient_rpc.testing.report import Report, check_left_out, said
 from resilient_rpc.testing.store_rules import RULES, Bench, StoreRule
 
 PATIENCE = 30.0
@@ -17,20 +16,13 @@ PATIENCE = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoreReport:
+class StoreReport(Report):
     """What `check_store` found to hold, and what it was told to leave out."""
 
     store: str
-    holds: Mapping[str, str]
-    """The rules: what each says, by its name."""
-    left_out: Mapping[str, str]
-    """The reasons, by the names of the rules."""
 
     def __str__(self) -> str:
-        lines = [f"{self.store} keeps {len(self.holds)} rules:"]
-        lines += [f"  {name}: {says}" for name, says in self.holds.items()]
-        lines += [f"  {name}: left out, for {reason}" for name, reason in self.left_out.items()]
-        return "\n".join(lines)
+        return self.of(self.store)
 
 
 def check_store(
@@ -47,7 +39,7 @@ def check_store(
         patience: Seconds after which a rule that has not ended counts as broken.
     """
     left_out = dict(except_for or {})
-    _check_names(left_out)
+    check_left_out(RULES, left_out)
     name = ""
     for rule in RULES:
         if rule.name not in left_out:
@@ -57,11 +49,7 @@ def check_store(
                 asyncio.run(_check(rule, store, patience))
             except Broken as broken:
                 raise AssertionError(f"{name} breaks the rule `{rule.name}`: {rule.says}.\n{broken}") from broken
-    return StoreReport(
-        store=name,
-        holds={rule.name: rule.says for rule in RULES if rule.name not in left_out},
-        left_out=left_out,
-    )
+    return StoreReport(store=name, holds=said(RULES, left_out), left_out=left_out)
 
 
 async def _check(rule: StoreRule, store: Store, patience: float) -> None:
@@ -78,14 +66,3 @@ async def _check(rule: StoreRule, store: Store, patience: float) -> None:
         close = getattr(store, "close", None)
         if close is not None:
             await close()
-
-
-def _check_names(left_out: Mapping[str, str]) -> None:
-    names = [rule.name for rule in RULES]
-    for name, reason in left_out.items():
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ConfigurationError(f"except_for: there is no rule {name!r}; {hint}known: {', '.join(names)}")
-        if not str(reason).strip():
-            raise ConfigurationError(f"except_for[{name!r}]: say why, in a text, not {reason!r}")
