@@ -37,6 +37,8 @@ READ_ONLY, IDEMPOTENT, DEDUP, UNSAFE = Safety
 """The members, for the hot path: in Python 3.11 looking one up in its class takes longer than making a `Reply`."""
 Params = Mapping[str, Any] | Sequence[Any]
 NO_TAGS: Mapping[str, str] = {}
+MAX_PRIORITY = 9
+"""The highest priority of a call, as AMQP has it; 0 is that of a call that names none."""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):

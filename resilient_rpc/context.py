@@ -33,6 +33,7 @@ class Context:
         "lost_ownership",
         "method",
         "principal",
+        "priority",
         "redelivered",
         "safety",
         "tags",
@@ -50,6 +51,7 @@ class Context:
         tags: Mapping[str, str] = NO_TAGS,
         trace: Mapping[str, str] | None = None,
         principal: str | None = None,
+        priority: int = 0,
     ) -> None:
         self.method = method
         self.deadline = deadline
@@ -62,6 +64,8 @@ class Context:
         self.trace = trace
         self.principal = principal
         """Who sent the call, as far as a filter (a signature, say) has proof of it; None: nobody knows."""
+        self.priority = priority
+        """From 0 to 9, as the caller has said; calls of a higher one begin sooner."""
         self.cancelled = False
         """True once nobody waits for the answer any more: the deadline passed, or the server is stopping."""
         self.fencing_token: int | None = None

@@ -42,6 +42,10 @@ class Method:
     timeout: float | None
     """Seconds that a handler may run, besides the caller's deadline."""
     is_async: bool
+    concurrency: int | None = None
+    """Calls of it that one server may run at once, besides the server's own limit."""
+    allow: Callable[[Any], object] | None = None
+    """Whether a call may be made: from its `Context`; None: it may."""
 
     def safety_for(self, hint: Safety | None) -> Safety:
         """The safety class of a call to it."""

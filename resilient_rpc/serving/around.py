@@ -101,13 +101,13 @@ class Course:
     def step_out(self) -> None:
         """Give the slot to another call, and wait without one."""
         if not self.outside:
+            self._slots.step_out(self.job)
             self.outside = True
-            self._slots.step_out()
 
     async def step_in(self) -> None:
         """Wait for a slot again; nothing where there is one."""
         if self.outside:
-            await self._slots.step_in()
+            await self._slots.step_in(self.job)
             self.outside = False
 
     @property
@@ -130,8 +130,9 @@ class ServedCall(Call, frozen=True, kw_only=True, eq=False):
 class Slots(Protocol):
     """Where calls run."""
 
-    places: int
-    """Calls that may wait without a slot."""
+    @property
+    def places(self) -> int:
+        """Calls that may wait without a slot."""
 
     def in_thread(self, job: Job, /) -> asyncio.Future[tuple[Any, Exception | None]]:
         """Have the handler run in a thread; RuntimeError if there is none.
@@ -139,10 +140,10 @@ class Slots(Protocol):
         The future never fails: it holds the result, or what was raised.
         """
 
-    def step_out(self) -> None:
+    def step_out(self, job: Job) -> None:
         """Give the slot of a call to another one."""
 
-    async def step_in(self) -> None:
+    async def step_in(self, job: Job) -> None:
         """Wait for a slot again."""
 
 

@@ -34,8 +34,8 @@ from resilient_rpc.serving.around import TENANT, Around
 from resilient_rpc.serving.deadletters import DeadLetters, reason_of
 from resilient_rpc.serving.door import Door
 from resilient_rpc.serving.executor import Executor
-from resilient_rpc.serving.intake import NO_ID, BadAddress, Intake
-from resilient_rpc.serving.job import Job, Letter
+from resilient_rpc.serving.intake import BadAddress, Intake
+from resilient_rpc.serving.job import NO_ID, Job, Letter
 from resilient_rpc.serving.outbox import Outbox
 from resilient_rpc.serving.returns import Returns
 from resilient_rpc.transport.backoff import Backoff
@@ -134,6 +134,7 @@ class Serving:
             # What waits is not acked: if all that may be unacked waited, nothing would be delivered that could run.
             places=max(options.unacked - options.concurrency, 0),
         )
+        self._scheduler = self._executor.scheduler
         forwards = self._outbox.forwards
         self._dead = DeadLetters(queue, name, forwards, hub, self._replaced, cuttable=filters is None)
         self._returns: Returns | None = None
@@ -270,9 +271,12 @@ class Serving:
 
     def _done(self, job: Job, result: Any, error: BaseException | None) -> None:
         letter = job.letter
+        if not job.started and isinstance(error, RpcError):  # it was not begun
+            self._refuse(letter, job.reply, error, job.index)
+            return
         if self._hub.wants(events.CallServed):
             self._hub.emit(_served(self._queue.service, job, error))
-        if error is not None and (job.reply is NO_ID or not letter.reply_to):
+        if error is not None and job.unasked:
             log.warning("%s failed, and nobody asked for its answer: %s", job.method.name, type(error).__name__)
             self._expired += isinstance(error, Expired)
             letter.deaths.append((job.index, reason_of(error), error))
@@ -283,15 +287,14 @@ class Serving:
             return
         if error is not None and isinstance(error, Exception):
             error = escaped(error)
-        if job.reply is NO_ID or not letter.reply_to:
+        if job.unasked:
             self._outbox.skip(letter)
             return
-        executor = self._executor
         meta: Any = UNSET
         if letter.ours:
             micros = int(job.seconds * 1e6) or 1 if error is None else 0
             replayed = job.course is not None and job.course.replayed
-            meta = ReplyMeta(micros, executor.room, replayed=replayed, server=self._name)
+            meta = ReplyMeta(micros, self._scheduler.room, replayed=replayed, server=self._name)
             if error is None and job.context.hints is not None:
                 meta.cache = job.context.hints
         self._outbox.answer(letter, self._encode(job, result, error, meta))
@@ -336,7 +339,7 @@ class Serving:
         if unanswered:
             self._outbox.skip(letter)
             return
-        meta: Any = ReplyMeta(0, self._executor.room, server=self._name) if letter.ours else UNSET
+        meta: Any = ReplyMeta(0, self._scheduler.room, server=self._name) if letter.ours else UNSET
         self._outbox.answer(letter, self._encode_failure(letter, reply, error, meta))
 
     def _answered(self, letter: Letter) -> None:
@@ -377,7 +380,7 @@ class Serving:
         if session is not None:
             with contextlib.suppress(TimeoutError, OSError, RpcError):  # it has just ended, or nobody answers there
                 await asyncio.wait_for(session.cancel(), self._options.grace)
-        self._give_back(self._executor.take_unstarted())
+        self._give_back(self._scheduler.give_up())
         if not self._idle.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), max(until - time.monotonic(), 0.0))
@@ -398,7 +401,7 @@ class Serving:
             if untouched and all(job.context.safety.repeatable for job in jobs):
                 self._letters.pop(letter.key, None)
                 letter.session.nack(letter.tag, requeue=True)
-            elif untouched and all(job.reply is NO_ID or not letter.reply_to for job in jobs):
+            elif untouched and all(job.unasked for job in jobs):
                 self._dead.return_to_sender(letter)
             else:
                 for job in jobs:
@@ -420,9 +423,9 @@ class Serving:
         """What a probe wants to know: connected, running, waiting, unconfirmed."""
         return {
             "consuming": self._session is not None and not self._draining,
-            "running": self._executor.running,
-            "waiting": self._executor.waiting,
-            "slots": self._executor.slots,
+            "running": self._scheduler.running,
+            "waiting": self._scheduler.waiting,
+            "slots": self._scheduler.slots,
             "unacked": len(self._letters),
             "unconfirmed_replies": self._outbox.pending,
             "expired": self._expired,

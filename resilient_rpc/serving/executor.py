@@ -6,18 +6,18 @@ import asyncio
 import functools
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextvars import Context as Variables
 from contextvars import copy_context
 from typing import Any
 
 from resilient_rpc.coalescer import Coalescer
 from resilient_rpc.context import enter_context
-from resilient_rpc.errors import Expired, Overloaded
+from resilient_rpc.errors import Overloaded, RpcError
 from resilient_rpc.serving.around import Around, Slots
 from resilient_rpc.serving.endings import contained, in_progress, interrupted, why_cancelled
 from resilient_rpc.serving.job import Job
+from resilient_rpc.serving.scheduler import Scheduler
 from resilient_rpc.serving.steps import Waiting, first_step, first_step_in
 from resilient_rpc.serving.threads import Threads
 from resilient_rpc.transport.deadlines import Deadlines
@@ -50,12 +50,10 @@ class Executor:
 
         `places`: calls that may wait without a slot, so that there is still something delivered for those with one.
         """
-        self.places = places
-        self._loop, self._slots, self._done, self._worked_off = loop, slots, done, worked_off
-        self._waiting: deque[Job] = deque()
-        self._returning: deque[asyncio.Future[None]] = deque()
-        """Calls that have given their slot away and want one again."""
-        self._running = 0
+        self._loop, self._done, self._worked_off = loop, done, worked_off
+        self.scheduler = Scheduler(loop, slots, places, pump=self._pump, refuse=self._refuse)
+        self.add = self.scheduler.add  # queues the calls of a message, and starts what there are slots for
+        self.step_out, self.step_in = self.scheduler.step_out, self.scheduler.step_in
         self._starters = 0
         """Tasks that are about to take, or are taking, calls that have not waited for anything."""
         self._together = False
@@ -75,37 +73,10 @@ class Executor:
         self._first_step = first_step_in(make(self))
         self._policed = True
 
-    def add(self, jobs: Iterable[Job]) -> None:
-        """Queue them, and start what there are slots for."""
-        self._waiting.extend(jobs)
-        self._pump()
-
     @property
-    def room(self) -> int:
-        """Slots that are free for more."""
-        free = self._slots - self._running - len(self._waiting) - len(self._returning)
-        return free if free > 0 else 0  # noqa: FURB136 - max() takes twice as long, for every reply
-
-    @property
-    def running(self) -> int:
-        """Calls in a slot."""
-        return self._running
-
-    @property
-    def waiting(self) -> int:
-        """Calls without one."""
-        return len(self._waiting)
-
-    @property
-    def slots(self) -> int:
-        """How many calls may run at once."""
-        return self._slots
-
-    def take_unstarted(self) -> list[Job]:
-        """Give up what has not begun."""
-        jobs = list(self._waiting)
-        self._waiting.clear()
-        return jobs
+    def places(self) -> int:
+        """See `Slots`."""
+        return self.scheduler.places
 
     async def cancel_running(self, timeout: float) -> None:
         """The server stops: cancel coroutines that may be cancelled and let them end; give up on threads."""
@@ -117,54 +88,32 @@ class Executor:
     def close(self) -> None:
         """Let go of threads and timers."""
         self._closed = True
+        self.scheduler.backlog.close()
         self._deadlines.close()
         self._threads.close()
 
     # -- starting
 
     def _pump(self) -> None:
-        if self._returning:
-            self._readmit()
-        wanted = min(len(self._waiting), self._slots - self._running)
-        if not self._together:
-            wanted = min(wanted, 1)
+        wanted = self.scheduler.startable()
+        if wanted > 1 and not self._together:
+            wanted = 1
         while self._starters < wanted:
             self._starters += 1
             task = self._loop.create_task(self._work())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _take(self) -> Job | None:
-        """The next coroutine to run; plain functions that stand before it go to threads."""
-        if self._returning:
-            self._readmit()
-        while self._waiting and self._running < self._slots:
-            job = self._waiting.popleft()
-            job.started = time.monotonic()
-            if job.deadline <= job.started:
-                self._finish(job, None, Expired(f"{job.method.name}: its time was up before it began"))
-                continue
-            self._running += 1
-            job.letter.started += 1
-            if job.method.timeout is not None:
-                job.deadline = min(job.deadline, job.started + job.method.timeout)
-            if job.method.is_async or self._policed:
-                return job
-            self._active.add(job)
-            self._deadlines.add(job)
-            try:
-                self._threads.run(functools.partial(self._block, job, None, copy_context()))
-            except RuntimeError as error:  # the system has no more threads for us
-                self._leave(job)
-                self._finish(job, None, Overloaded(f"{job.method.name}: no thread to run it in: {error}"))
-        return None
-
     # -- coroutines
 
     async def _work(self) -> None:
         task: Any = asyncio.current_task()
         held = 0.0
-        while (job := self._take()) is not None:
+        take, inside = self.scheduler.take, self._policed
+        while (job := take()) is not None:
+            if not (inside or job.method.is_async):
+                self._send_to_thread(job)
+                continue
             waiting = self._begin(job)
             if waiting is not None:
                 await self._wait(job, waiting)
@@ -197,7 +146,7 @@ class Executor:
             return Waiting(awaited, variables, job)
         job.busy = job.seconds = time.perf_counter() - begin
         self._together = False
-        self._running -= not _is_outside(job)
+        self.scheduler.leave(job)
         self._finish(job, result, error)
         return None
 
@@ -227,47 +176,24 @@ class Executor:
         self._finish(job, result, error)
 
     def _leave(self, job: Job) -> None:
-        """Give the slot back, if it has one."""
-        self._running -= not _is_outside(job)
+        """It has ended: give the slot back, and take what it took into account."""
+        self.scheduler.leave(job)
         self._active.discard(job)
         self._deadlines.discard(job)
         # What it took from others: the loop while it held it, or its share of the slots. By the wall clock alone a
         # handler that only waits would seem slow, and calls to it would never be joined.
-        job.seconds = max(job.busy, (time.monotonic() - job.started) / self._slots)
-
-    # -- waiting without a slot
-
-    def step_out(self) -> None:
-        """See `Slots`."""
-        self._running -= 1
-        self._pump()
-
-    async def step_in(self) -> None:
-        """See `Slots`. Before those that have not begun, and as long as the call has time."""
-        if self._running < self._slots and not self._returning:
-            self._running += 1
-            return
-        turn: asyncio.Future[None] = self._loop.create_future()
-        self._returning.append(turn)
-        try:
-            await turn
-        except BaseException:
-            if turn.done() and not turn.cancelled():  # it was given a slot in the same moment
-                self._running -= 1
-                self._pump()
-            raise
-        finally:
-            if turn in self._returning:
-                self._returning.remove(turn)
-
-    def _readmit(self) -> None:
-        while self._returning and self._running < self._slots:
-            turn = self._returning.popleft()
-            if not turn.done():
-                self._running += 1
-                turn.set_result(None)
+        job.seconds = max(job.busy, (time.monotonic() - job.started) / self.scheduler.slots)
 
     # -- threads
+
+    def _send_to_thread(self, job: Job) -> None:
+        self._active.add(job)
+        self._deadlines.add(job)
+        try:
+            self._threads.run(functools.partial(self._block, job, None, copy_context()))
+        except RuntimeError as error:  # the system has no more threads for us
+            self._leave(job)
+            self._finish(job, None, Overloaded(f"{job.method.name}: no thread to run it in: {error}"))
 
     def in_thread(self, job: Job) -> Future:
         """See `Slots`."""
@@ -310,6 +236,9 @@ class Executor:
             except Exception:  # the calls behind it must not wait for ever
                 log.exception("the answer of %s was lost", job.method.name)
 
+    def _refuse(self, job: Job, error: RpcError) -> None:
+        self._finish(job, None, error)
+
     def _overdue(self, job: Job) -> None:
         """Its time is up, or the server's: nobody waits for the answer any more."""
         job.context.cancelled = True
@@ -325,7 +254,3 @@ class Executor:
                 job.task.cancel()
         else:  # a thread cannot be stopped: its slot stays taken until it ends
             self._finish(job, None, interrupted(job))
-
-
-def _is_outside(job: Job) -> bool:
-    return job.course is not None and job.course.outside

@@ -14,6 +14,8 @@ from resilient_rpc.transport.deadlines import NOWHERE
 from resilient_rpc.wire.codec import Codec
 
 DELIVERIES_HEADER = DELIVERIES.encode()
+NO_ID = object()
+"""The reply id of a notification: it gets none."""
 Death = tuple[int, Reason, BaseException | None]
 """Which call of a message (-1: all of it), why, and by what."""
 
@@ -36,6 +38,7 @@ class Letter:
         "ours",
         "principal",
         "print",
+        "priority",
         "replies",
         "reply_to",
         "returns",
@@ -71,6 +74,8 @@ class Letter:
         """Who sent it, as far as a filter has proof of it."""
         self.accepts: tuple[str, ...] = ()
         """Content encodings that its sender can read, as a filter has found."""
+        self.priority = 0
+        """Of its calls, from 0 to 9."""
         self.batch = False
         self.print = 0
         """What tells messages of a plain speaker apart that have the same correlation id."""
@@ -155,6 +160,11 @@ class Job:
         self.finished = False
         self.timed_out = False
         self.task: asyncio.Task[Any] | None = None
+
+    @property
+    def unasked(self) -> bool:
+        """Nobody waits for its answer."""
+        return self.reply is NO_ID or not self.letter.reply_to
 
     @property
     def id(self) -> int:

@@ -88,8 +88,10 @@ class Bench:
         return result
 
     async def idle(self) -> None:
-        await turns(lambda: not (self.executor.running or self.executor.waiting or self.executor._tasks))
-        assert self.executor.room == self.executor.slots
+        await turns(
+            lambda: not (self.executor.scheduler.running or self.executor.scheduler.waiting or self.executor._tasks)
+        )
+        assert self.executor.scheduler.room == self.executor.scheduler.slots
         assert len(self.executor._deadlines) == 0
         assert self.executor._active == set()
 
@@ -178,7 +180,7 @@ def test_no_more_calls_run_at_once_than_there_are_slots_and_all_end(kinds: list[
         functions: dict[str, Callable[..., Any]] = {f.__name__: f for f in (quick, waits, blocks, fails, expired)}
         jobs = [bench.job(functions[kind], within=-1 if kind == "expired" else math.inf) for kind in kinds]
         bench.executor.add(jobs)
-        assert bench.executor.room == max(slots - len(jobs), 0)
+        assert bench.executor.scheduler.room == max(slots - len(jobs), 0)
         for kind, (result, error) in zip(kinds, await bench.ended(*jobs), strict=True):
             if kind == "fails":
                 assert isinstance(error, ValueError)
@@ -217,7 +219,7 @@ def test_one_that_waits_does_not_stop_the_others() -> None:
         quick = [bench.add(echo, n) for n in range(20)]
         assert [result for result, _ in await bench.ended(*quick)] == list(range(20))
         assert late.number not in bench.outcomes
-        assert bench.executor.running == 1
+        assert bench.executor.scheduler.running == 1
         gate.set()
         assert await bench.ended(late) == [("late", None)]
         await bench.idle()
@@ -565,7 +567,7 @@ def test_a_thread_is_answered_for_when_its_time_is_up_and_keeps_its_slot_until_i
         [(_, error)] = await bench.ended(job := bench.add(hangs, timeout=0.03))
         assert isinstance(error, Interrupted)
         assert job.context.cancelled
-        assert (bench.executor.running, bench.executor.room) == (1, 0)
+        assert (bench.executor.scheduler.running, bench.executor.scheduler.room) == (1, 0)
         waiting = bench.add(echo, 1)
         await asyncio.sleep(0.02)
         assert waiting.number not in bench.outcomes
@@ -701,9 +703,9 @@ def test_what_has_not_begun_can_be_taken_back() -> None:
         first = bench.add(wait)
         await asyncio.sleep(0)
         others = [bench.add(echo, n) for n in range(3)]
-        assert (bench.executor.running, bench.executor.waiting) == (1, 3)
-        assert bench.executor.take_unstarted() == others
-        assert bench.executor.waiting == 0
+        assert (bench.executor.scheduler.running, bench.executor.scheduler.waiting) == (1, 3)
+        assert bench.executor.scheduler.give_up() == others
+        assert bench.executor.scheduler.waiting == 0
         gate.set()
         await bench.ended(first)
         await bench.idle()
@@ -724,7 +726,7 @@ def test_what_runs_can_be_cancelled_all_at_once() -> None:
             gate.wait(PATIENCE)
 
         jobs = [bench.add(hangs), bench.add(hangs), bench.add(blocks)]
-        await turns(lambda: bench.executor.running == 3)
+        await turns(lambda: bench.executor.scheduler.running == 3)
         await bench.executor.cancel_running(PATIENCE)
         for _, error in await bench.ended(*jobs):
             assert isinstance(error, Interrupted)

@@ -13,8 +13,8 @@ from resilient_rpc.context import Context
 from resilient_rpc.contract import Binder, Method, Methods
 from resilient_rpc.errors import RpcError
 from resilient_rpc.serving.addresses import Addresses
-from resilient_rpc.serving.intake import NO_ID, BadAddress, Intake
-from resilient_rpc.serving.job import Job, Letter
+from resilient_rpc.serving.intake import BadAddress, Intake
+from resilient_rpc.serving.job import NO_ID, Job, Letter
 from resilient_rpc.transport.base import Delivery
 from resilient_rpc.transport.properties import encode_headers
 from resilient_rpc.wire.codec import CODECS, JSON, MSGPACK

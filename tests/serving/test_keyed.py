@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +31,10 @@ def run(scenario: Scenario) -> None:
             await scenario(made)
 
     asyncio.run(main())
+
+
+CALL: Any = SimpleNamespace(method=SimpleNamespace(concurrency=None), course=None)
+"""What matters of a call to those who give slots."""
 
 
 class Waits:
@@ -143,20 +148,20 @@ def test_one_that_is_cancelled_as_it_gets_its_slot_gives_it_back(end: str) -> No
     async def scenario(made: Bench) -> None:
         serving = await made.serve(concurrency=1)
         executor = serving._executor
-        await executor.step_in()
-        waiting = asyncio.ensure_future(executor.step_in())
+        await executor.step_in(CALL)
+        waiting = asyncio.ensure_future(executor.step_in(CALL))
         await asyncio.sleep(0)
         if end == "result":
-            executor.step_out()
+            executor.step_out(CALL)
             assert serving.health()["running"] == 1, "it is the waiting one's"
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
         if end == "error":
-            executor.step_out()
+            executor.step_out(CALL)
         assert serving.health()["running"] == 0
-        await executor.step_in()
-        executor.step_out()
+        await executor.step_in(CALL)
+        executor.step_out(CALL)
 
     run(scenario)
 
@@ -165,11 +170,11 @@ def test_one_that_was_cancelled_is_passed_over() -> None:
     async def scenario(made: Bench) -> None:
         serving = await made.serve(concurrency=1)
         executor = serving._executor
-        await executor.step_in()
-        waiting = asyncio.ensure_future(executor.step_in())
+        await executor.step_in(CALL)
+        waiting = asyncio.ensure_future(executor.step_in(CALL))
         await asyncio.sleep(0)
         waiting.cancel()
-        executor.step_out()
+        executor.step_out(CALL)
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert serving.health()["running"] == 0
