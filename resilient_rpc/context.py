@@ -63,7 +63,10 @@ class Context:
         self.tags = tags
         self.trace = trace
         self.principal = principal
-        """Who sent the call, as far as a filter (a signature, say) has proof of it; None: nobody knows."""
+        """Who sent the call; None: nobody knows.
+
+        The broker's user with `Server(require_user_id=True)`, else whom a filter (a signature, say) has proof of.
+        """
         self.priority = priority
         """From 0 to 9, as the caller has said; calls of a higher one begin sooner."""
         self.cancelled = False

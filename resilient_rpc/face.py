@@ -17,7 +17,7 @@ from resilient_rpc.errors import ConfigurationError, RemoteError, UsageError
 from resilient_rpc.events import ChainReloaded, Event, Events, ReloadFailed
 from resilient_rpc.policy import Policy
 from resilient_rpc.service import Service
-from resilient_rpc.settings import check_safety
+from resilient_rpc.settings import check_flag, check_safety
 from resilient_rpc.stats import CallStats, StatsSnapshot
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.open import open_transport
@@ -43,6 +43,7 @@ class Settings(TypedDict, total=False):
     max_pending: int
     prefix: str
     app_id: str | None
+    user_id: bool
     lane: bool
     filters: Sequence[Filter]
 
@@ -83,10 +84,12 @@ class Face:
         max_pending: int = 250_000,
         prefix: str = "rpc.",
         app_id: str | None = None,
+        user_id: bool = False,
         lane: bool = True,
         filters: Sequence[Filter] = (),
     ) -> None:
         safeties = _safeties(safety)
+        self._transport = open_transport(url, lane=lane)
         self._plan = _plan(policies, safeties)
         self._options = CallerOptions(
             policies=self._plan.policies,
@@ -100,11 +103,11 @@ class Face:
                 limits=limits,
                 max_pending=max_pending,
                 app_id=app_id,
+                user_id=self._transport.user if check_flag(user_id, "user_id") else None,
                 filters=check_filters(filters),
             ),
             prefix=prefix,
         )
-        self._transport = open_transport(url, lane=lane)
         self._events = Events()
         self._stats = CallStats()
         self._caller: Caller | None = None

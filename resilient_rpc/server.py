@@ -48,8 +48,10 @@ class Server:
     ahead (default twice that). ``grace``: seconds that a drain waits for what is running. ``batching=None`` sends
     every reply alone. ``queue``: `Classic` or `Quorum`, with their limits. ``filters``: applied to whole messages,
     replies from the first to the last, requests in the opposite order. ``policies``: a chain around each handler, the
-    outermost first. ``tenant``: whose idempotency keys these are, where no filter has proof of the sender. Constructing
-    it does no I/O.
+    outermost first. ``tenant``: whose idempotency keys these are, where nobody has proof of the sender.
+    ``require_user_id``: refuse requests without the property ``user_id``, which clients send with
+    ``Client(user_id=True)`` and the broker checks; that user is then the tenant, and the handler's
+    ``Context.principal``. Constructing it does no I/O.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Server:
         filters: Sequence[Filter] = (),
         policies: Sequence[Policy] = (),
         tenant: str = "default",
+        require_user_id: bool = False,
     ) -> None:
         self.service = service
         if name is not None and not isinstance(name, str):
@@ -87,6 +90,7 @@ class Server:
             filters=check_filters(filters),
             policies=self._plan.policies,
             tenant=tenant,
+            require_user_id=require_user_id,
         )
         self._transport = open_transport(url, name=self.name, lane=lane)
         if not isinstance(queue, Classic | Quorum):

@@ -20,6 +20,13 @@ def check_timeout(value: Any, name: str) -> float:
     return value
 
 
+def check_flag(value: Any, name: str) -> bool:
+    """Return `value` if it is True or False; `ConfigurationError` otherwise."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}={value!r:.200}: give True or False")
+    return value
+
+
 def check_prefix(prefix: Any) -> str:
     """Return `prefix` if it can begin the names of queues; `ConfigurationError` otherwise."""
     if not isinstance(prefix, str) or not prefix.isascii() or len(prefix) > MAX_PREFIX:

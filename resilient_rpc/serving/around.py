@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 TENANT = "default"
 PROVEN = "principal:"
 """Before the name of a sender that a filter has proof of, so that it is never the name of a tenant."""
+USER = "user:"
+"""Before the name of a sender that the broker has proof of."""
 
 
 class Course:
@@ -173,8 +175,7 @@ class Around:
     async def run(self, job: Job) -> Any:
         """The result of a call. What a policy raises comes out as the error that its caller is to get."""
         context = job.context
-        principal = context.principal
-        course = Course(job, self._slots, self._tenant if principal is None else PROVEN + principal)
+        course = Course(job, self._slots, self._tenant_of(job))
         job.course = course
         call = ServedCall(
             method=f"{self._service}.{context.method}",
@@ -201,6 +202,11 @@ class Around:
             raise told from error
         course.replayed = reply.replayed
         return reply.result
+
+    def _tenant_of(self, job: Job) -> str:
+        if job.context.principal is None:
+            return self._tenant
+        return (PROVEN if job.letter.user is None else USER) + job.context.principal
 
     async def _carry(self, call: Call) -> Reply:
         """The innermost handler: the user's own."""

@@ -24,6 +24,7 @@ from resilient_rpc.errors import (
     Expired,
     Interrupted,
     ProtocolError,
+    Refused,
     RpcError,
     TooLarge,
 )
@@ -38,10 +39,12 @@ from resilient_rpc.serving.intake import BadAddress, Intake
 from resilient_rpc.serving.job import NO_ID, Job, Letter
 from resilient_rpc.serving.outbox import Outbox
 from resilient_rpc.serving.returns import Returns
+from resilient_rpc.settings import check_flag
 from resilient_rpc.transport.backoff import Backoff
 from resilient_rpc.transport.base import Consumer, Delivery, QueueSpec, Transport
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.session_loop import SessionLoop
+from resilient_rpc.transport.users import Users
 from resilient_rpc.wire.codec import JSON
 from resilient_rpc.wire.envelope import ErrorBody, ErrorData, Failure, ReplyMeta, Result
 from resilient_rpc.wire.faults import describe_fault, escaped
@@ -72,7 +75,9 @@ class ServingOptions:
     filters: tuple[Filter, ...] = ()
     policies: tuple[Policy, ...] = ()
     tenant: str = TENANT
-    """Whose idempotency keys these are, where no filter has proof of the sender."""
+    """Whose idempotency keys these are, where nobody has proof of the sender."""
+    require_user_id: bool = False
+    """Refuse what the broker cannot say of who sends it; its user is the tenant."""
 
     @property
     def unacked(self) -> int:
@@ -89,6 +94,7 @@ class ServingOptions:
         if not isinstance(self.limits, Limits):
             raise ConfigurationError(f"limits={self.limits!r}: give Limits")
         check_filters(self.filters)
+        check_flag(self.require_user_id, "require_user_id")
         tenant: Any = self.tenant
         if not isinstance(tenant, str) or not 0 < len(tenant) <= MAX_TENANT or ":" in tenant:
             raise ConfigurationError(f"tenant={tenant!r:.300}: give a text of 1 to {MAX_TENANT} characters, no colon")
@@ -136,11 +142,13 @@ class Serving:
         )
         self._scheduler = self._executor.scheduler
         forwards = self._outbox.forwards
-        self._dead = DeadLetters(queue, name, forwards, hub, self._replaced, cuttable=filters is None)
+        users = Users(transport.user)
+        self._senders = users if options.require_user_id else None
+        self._dead = DeadLetters(queue, name, forwards, users, hub, self._replaced, cuttable=filters is None)
         self._returns: Returns | None = None
         if queue.delivery_limit is not None:
             limit, bury = queue.delivery_limit, self._dead.bury
-            self._returns = Returns(limit, queue.name, forwards, settle=self._replaced, bury=bury)
+            self._returns = Returns(limit, queue.name, forwards, users, settle=self._replaced, bury=bury)
         self._expired = 0
         self._scope = running_runtime().scope()
         if options.policies:
@@ -213,7 +221,7 @@ class Serving:
             return
         if (delivery.redelivered or letter.returns) and self._known(letter):
             return
-        if delivery.redelivered and self._returns is not None and "user_id" not in delivery.properties:
+        if delivery.redelivered and self._returns is not None:
             self._returns.take(letter)
             return
         if letter.returns and self._returns is not None and self._returns.hold(letter, self._resume):
@@ -230,6 +238,12 @@ class Serving:
         self._letters[letter.key] = letter
         if letter.returns and self._returns is not None:
             self._returns.arrived(letter)
+        if self._senders is not None:
+            try:
+                letter.user = self._senders.sender(delivery.properties)
+            except Refused as error:
+                self._refuse(letter, None, error)
+                return
         if self._door is not None:
             admitted = self._door.admit(letter, delivery)
             if admitted is None:
@@ -340,7 +354,9 @@ class Serving:
             self._outbox.skip(letter)
             return
         meta: Any = ReplyMeta(0, self._scheduler.room, server=self._name) if letter.ours else UNSET
-        self._outbox.answer(letter, self._encode_failure(letter, reply, error, meta))
+        whole = at is None and letter.at < 0
+        answer = self._outbox.answer_whole if whole else self._outbox.answer
+        answer(letter, self._encode_failure(letter, reply, error, meta))
 
     def _answered(self, letter: Letter) -> None:
         """All of a message is done with: ack, once what is dead of it is with the broker."""

@@ -11,9 +11,10 @@ from resilient_rpc.errors import NOT_EXECUTED, Expired, Interrupted, ProtocolErr
 from resilient_rpc.serving.forwards import Forward, Forwards
 from resilient_rpc.serving.job import Death, Letter
 from resilient_rpc.transport.base import QueueSpec
-from resilient_rpc.transport.deadletters import DELIVERIES, PARTIAL, Reason, copied, label
+from resilient_rpc.transport.deadletters import DELIVERIES, PARTIAL, Reason, label
 from resilient_rpc.transport.properties import decode_headers
 from resilient_rpc.transport.topology import dead_queue, expired_queue
+from resilient_rpc.transport.users import Users
 
 PERSISTENT = 2
 Settle = Callable[[Letter, bool], None]
@@ -34,14 +35,23 @@ class DeadLetters:
     """Lives on the server's loop."""
 
     def __init__(
-        self, queue: QueueSpec, server: str, forwards: Forwards, hub: events.Events, settle: Settle, *, cuttable: bool
+        self,
+        queue: QueueSpec,
+        server: str,
+        forwards: Forwards,
+        users: Users,
+        hub: events.Events,
+        settle: Settle,
+        *,
+        cuttable: bool,
     ) -> None:
         """Connect nothing.
 
         `settle(letter, ok)` hears that a dead letter is with the broker, or (not ok) could not be sent. `cuttable`:
         bodies arrive as they were sent, so that some calls can be cut out of a batch.
         """
-        self._queue, self._server, self._forwards, self._hub, self._settle = queue, server, forwards, hub, settle
+        self._queue, self._server, self._forwards, self._users = queue, server, forwards, users
+        self._hub, self._settle = hub, settle
         self._cuttable = cuttable
         self.count = 0
         """Dead letters that were sent."""
@@ -60,12 +70,11 @@ class DeadLetters:
             else:
                 headers[PARTIAL] = True
         message_id = delivery.properties.get("message_id") or correlation or None
-        properties = copied(
+        properties = self._users.sent_on(
             delivery,
             headers,
             drop=(DELIVERIES,),
             expiration=None,
-            user_id=None,  # the broker lets nobody write another's
             delivery_mode=PERSISTENT,
             correlation_id=correlation or None,
             message_id=correlation if correlation != (letter.correlation_id or "") else message_id,
@@ -82,7 +91,7 @@ class DeadLetters:
 
     def return_to_sender(self, letter: Letter) -> None:
         """Put it back into its queue as it came, to be taken by another server as if for the first time."""
-        properties = copied(letter.delivery, {}, user_id=None)
+        properties = self._users.sent_on(letter.delivery, {})
         self._send(letter, self._queue.name, letter.delivery.body, properties, letter.correlation_id or "")
 
     def _send(self, letter: Letter, target: str, body: bytes, properties: bytes, correlation: str) -> None:

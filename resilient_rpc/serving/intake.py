@@ -143,7 +143,7 @@ class Intake:
             redelivered,
             meta.tags or NO_TAGS,
             meta.trace,
-            letter.principal,
+            letter.user or letter.principal,
             letter.priority,
         )
         if method.binder.context_name is not None:

@@ -45,6 +45,7 @@ class Letter:
         "session",
         "started",
         "tag",
+        "user",
     )
 
     def __init__(
@@ -76,6 +77,8 @@ class Letter:
         """Content encodings that its sender can read, as a filter has found."""
         self.priority = 0
         """Of its calls, from 0 to 9."""
+        self.user: str | None = None
+        """Who sent it by the broker's word, where the server asks for it."""
         self.batch = False
         self.print = 0
         """What tells messages of a plain speaker apart that have the same correlation id."""

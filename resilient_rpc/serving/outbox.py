@@ -84,6 +84,11 @@ class Outbox:
         letter.replies.append(data)
         self._plain(letter)
 
+    def answer_whole(self, letter: Letter, data: bytes) -> None:
+        """Send the one answer to a message that was not read. It names no call, so it cannot share a message."""
+        self._unsent.append(Parcel([letter] * letter.left, data, letter.codec))
+        self._coalescer.wake()
+
     def skip(self, letter: Letter) -> None:
         """A call of the letter is done and gets no answer."""
         letter.left -= 1

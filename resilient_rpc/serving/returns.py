@@ -17,7 +17,8 @@ from collections.abc import Callable
 
 from resilient_rpc.serving.forwards import Forward, Forwards
 from resilient_rpc.serving.job import Letter
-from resilient_rpc.transport.deadletters import DELIVERIES, copied
+from resilient_rpc.transport.deadletters import DELIVERIES
+from resilient_rpc.transport.users import Users
 
 SUSPECT = 2
 """So many returns make a message one that is tried alone."""
@@ -35,12 +36,14 @@ class Returns:
         limit: int,
         queue: str,
         forwards: Forwards,
+        users: Users,
         *,
         settle: Callable[[Letter, bool], None],
         bury: Callable[[Letter], None],
     ) -> None:
         """`settle(letter, ok)`: a copy has taken the letter's place; `bury`: it is over the limit."""
-        self._limit, self._queue, self._forwards, self._settle, self._bury = limit, queue, forwards, settle, bury
+        self._limit, self._queue, self._forwards, self._users = limit, queue, forwards, users
+        self._settle, self._bury = settle, bury
         self._known: dict[object, list[Letter]] = {}
         self._acked: dict[object, list[Letter]] = {}
         """Those whose ack is on its way."""
@@ -114,7 +117,7 @@ class Returns:
             self._copy(self._tried)
 
     def _copy(self, letter: Letter) -> None:
-        properties = copied(letter.delivery, {DELIVERIES: letter.returns + 1})
+        properties = self._users.sent_on(letter.delivery, {DELIVERIES: letter.returns + 1})
         correlation = letter.correlation_id or ""
         body = letter.delivery.body
         self._forwards.add(Forward(self._queue, body, properties, correlation, lambda ok: self._copied(letter, ok)))

@@ -165,6 +165,10 @@ class Transport(Protocol):
     """
 
     @property
+    def user(self) -> str:
+        """Whose sessions these are: the only value of the property ``user_id`` that the broker takes from them."""
+
+    @property
     def connect_timeout(self) -> float:
         """Seconds for one attempt, as the user configured it."""
 

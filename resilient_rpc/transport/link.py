@@ -54,7 +54,7 @@ class Link:
         self._deadlines: Deadlines[Entry] = Deadlines(runtime.loop, runtime.now, self._expired)
         self._targets: dict[str, Target] = {}
         self.routes: dict[tuple[str, Safety], tuple[Route, str]] = {}
-        self._templates = Templates(options.app_id)
+        self._templates = Templates(options.app_id, options.user_id)
         self._filters = Filters(options.filters) if options.filters else None
         self._blocked: str | None = None
         self._replies = Replies(self._calls, options, filters=self._filters, hub=hub, now=runtime.now, stray=stray)
@@ -204,6 +204,7 @@ class Link:
             expiration=expiration,
             timestamp=int(time.time()),
             message_id=correlation,
+            user_id=self._options.user_id,
             app_id=self._options.app_id,
         )
 

@@ -20,4 +20,4 @@ def open_transport(url: str, *, name: str = "", lane: bool = True) -> Transport:
         from resilient_rpc.transport.amqp import AmqpTransport  # noqa: PLC0415 - who uses memory:// needs no pika
 
         return AmqpTransport(parsed, lane=lane)
-    return MemoryTransport(parsed.name, session_name=name)
+    return MemoryTransport(parsed.name, session_name=name, user=parsed.user)

@@ -24,6 +24,8 @@ class LinkOptions:
     backoff: Backoff = field(default_factory=Backoff)
     max_pending: int = 250_000
     app_id: str | None = None
+    user_id: str | None = None
+    """The connection's user, where requests shall say who sends them; the broker checks it."""
     filters: tuple[Filter, ...] = ()
 
     def __post_init__(self) -> None:
@@ -34,8 +36,10 @@ class LinkOptions:
         if type(self.max_pending) is not int or self.max_pending < 1:
             raise ConfigurationError(f"max_pending={self.max_pending!r}: give a whole number of at least 1")
         check_filters(self.filters)
-        if self.app_id is not None:
-            try:
-                short_string(self.app_id)
-            except (TooLarge, ConfigurationError) as error:
-                raise ConfigurationError(f"app_id={self.app_id!r:.300}: {error}") from None
+        for name in ("app_id", "user_id"):
+            value = getattr(self, name)
+            if value is not None:
+                try:
+                    short_string(value)
+                except (TooLarge, ConfigurationError) as error:
+                    raise ConfigurationError(f"{name}={value!r:.300}: {error}") from None

@@ -15,10 +15,10 @@ MOST = 1_000
 class Templates:
     """Made when they are asked for. They hold the reply address, so a new session forgets them."""
 
-    __slots__ = ("_app_id", "_made", "reply_to")
+    __slots__ = ("_app_id", "_made", "_user_id", "reply_to")
 
-    def __init__(self, app_id: str | None) -> None:
-        self._app_id, self.reply_to = app_id, ""
+    def __init__(self, app_id: str | None, user_id: str | None = None) -> None:
+        self._app_id, self._user_id, self.reply_to = app_id, user_id, ""
         self._made: dict[tuple[str, int, Route], Template] = {}
 
     def __len__(self) -> int:
@@ -44,6 +44,7 @@ class Templates:
             headers=encode_headers(headers_of(method, count, route)),
             reply_to=self.reply_to,
             type=type_of(count),
+            user_id=self._user_id,
             app_id=self._app_id,
         )
         return made

@@ -6,6 +6,7 @@
     amqps://user:password@host/vhost?cafile=/etc/ssl/broker.pem
     amqps://host/vhost?certfile=/etc/ssl/orders.pem&auth_mechanism=external
     memory://name
+    memory://user@name
 """
 
 from __future__ import annotations
@@ -98,14 +99,21 @@ class AmqpUrl:
 
 @dataclass(frozen=True)
 class MemoryUrl:
-    """A bus within this process."""
+    """A bus within this process.
+
+    Attributes:
+        name: The bus.
+        user: As whom to connect. There is no password: all of it is one process.
+    """
 
     name: str
+    user: str = "guest"
 
     @property
     def redacted(self) -> str:
         """The URL."""
-        return f"memory://{quote(self.name, safe='')}"
+        user = "" if self.user == "guest" else quote(self.user, safe="") + "@"
+        return f"memory://{user}{quote(self.name, safe='')}"
 
     def __str__(self) -> str:
         return self.redacted
@@ -140,10 +148,13 @@ def parse_url(url: str, **options: Any) -> AmqpUrl | MemoryUrl:
     return AmqpUrl(**settings)
 
 
-def _memory(name: str, options: Mapping[str, Any]) -> MemoryUrl:
-    if options or any(char in name.rstrip("/") for char in "/?#"):
-        raise ConfigurationError(f"memory:// takes a name and nothing else: {name!r:.100}")
-    return MemoryUrl(unquote(name.rstrip("/")))
+def _memory(place: str, options: Mapping[str, Any]) -> MemoryUrl:
+    user, at, name = place.rstrip("/").rpartition("@")
+    if options or any(char in user + name for char in "/?#@"):
+        raise ConfigurationError(f"memory:// takes a name, a user before it, and nothing else: {name!r:.100}")
+    if at and (not user or ":" in user):
+        raise ConfigurationError("memory:// has users without passwords: memory://user@name")
+    return MemoryUrl(unquote(name), unquote(user)) if at else MemoryUrl(unquote(name))
 
 
 def _host(text: str, default: int) -> tuple[str, int]:

@@ -245,7 +245,7 @@ def test_a_sender_that_is_proved_has_keys_of_its_own() -> None:
         waits = Waits()
         serving = await made.serve(policies=(waits,), tenant="acme")
         await made.ask(call("note", [1], key="k"))
-        letter: Any = type("Letter", (), {"codec": None})()
+        letter: Any = type("Letter", (), {"codec": None, "user": None})()
         job: Any = type("Job", (), {})()
         job.letter, job.context, job.args, job.kwargs = letter, Context("note", 0.0, Safety.DEDUP, "k"), (1,), {}
         job.context.principal, job.method, job.deadline, job.started = "shop-1", made.methods.find("note"), 1.0, 0.0

@@ -19,6 +19,7 @@ from resilient_rpc.transport.base import Delivery, QueueSpec
 from resilient_rpc.transport.deadletters import DELIVERIES
 from resilient_rpc.transport.memory import MemoryTransport
 from resilient_rpc.transport.properties import decode_headers, decode_properties, encode_headers
+from resilient_rpc.transport.users import USER, Users
 from resilient_rpc.wire.codec import JSON
 from tests.contract.recorder import Worker
 from tests.serving.bench import OURS, QUEUE, Bench, bench, call
@@ -41,7 +42,10 @@ class Rig:
         self.sent: list[Forward] = []
         self.settled: list[tuple[str | None, bool]] = []
         self.buried: list[Letter] = []
-        self.returns = Returns(limit, "rpc.shop", self, settle=self._settle, bury=self.buried.append)  # type: ignore[arg-type]
+        forwards: Any = self
+        self.returns = Returns(
+            limit, "rpc.shop", forwards, Users("guest"), settle=self._settle, bury=self.buried.append
+        )
 
     def add(self, forward: Forward) -> None:
         self.sent.append(forward)
@@ -276,13 +280,15 @@ def test_a_drain_gives_back_suspects_as_they_are() -> None:
     run(scenario)
 
 
-def test_a_message_whose_sender_the_broker_vouches_for_cannot_be_copied() -> None:
+def test_a_copy_names_the_sender_whom_the_broker_vouched_for() -> None:
     async def scenario(b: Bench) -> None:
-        await b.as_redelivered(call("note", [1], safety="read_only"), OURS, user_id="joe")
-        await b.serve(delivery_limit=1)
+        witness = Witness()
+        await b.as_redelivered(call("note", [1], safety="read_only"), OURS, user_id="guest")
+        await b.serve(delivery_limit=1, filters=(witness,))
         await b.received(1)
         await b.settled()
         assert b.ran == [1]
-        assert b.bus.queue(QUEUE).messages() == []
+        [copy] = witness.seen
+        assert (copy.user_id, copy.headers[USER], copy.headers[DELIVERIES]) == ("guest", "guest", 1)
 
     run(scenario)

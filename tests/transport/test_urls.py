@@ -108,6 +108,9 @@ def test_defaults() -> None:
         ("amqps://u:p@h?keyfile=x", "certfile"),
         ("memory://bus/x", "memory"),
         ("memory://bus?x=1", "memory"),
+        ("memory://@bus", "without passwords"),
+        ("memory://joe:secret@bus", "without passwords"),
+        ("memory://joe@other@bus", "memory"),
     ],
 )
 def test_what_is_refused(url: str, message: str) -> None:
@@ -126,6 +129,9 @@ def test_memory() -> None:
     assert parse_url("memory://") == MemoryUrl("")
     assert parse_url("memory://a%2Fb") == MemoryUrl("a/b")
     assert str(parse_url("memory://a%2Fb")) == "memory://a%2Fb"
+    assert parse_url("memory://j%40e@bus") == MemoryUrl("bus", "j@e")
+    assert str(parse_url("memory://j%40e@bus")) == "memory://j%40e@bus"
+    assert str(parse_url("memory://guest@bus")) == "memory://bus"
     with pytest.raises(ConfigurationError):
         parse_url("memory://bus", heartbeat=3)
 

@@ -16,7 +16,8 @@ from resilient_rpc.cli.dead.queue import DeadQueue, Service, Url, run
 from resilient_rpc.cli.dead.sender import Sender
 from resilient_rpc.cli.fail import FAILED, USAGE, fail
 from resilient_rpc.transport.base import Delivery
-from resilient_rpc.transport.deadletters import DELIVERIES, PREFIX, copied
+from resilient_rpc.transport.deadletters import DELIVERIES, PREFIX
+from resilient_rpc.transport.users import Users
 
 PERSISTENT = 2
 SAY_EVERY = 1.0
@@ -89,7 +90,9 @@ class Replay:
         else:
             if not self._dry_run:
                 await self._pace()
-                await self._sender.send(self._target, delivery.body, again(letter, delivery))
+                await self._sender.send(
+                    self._target, delivery.body, again(letter, delivery, Users(queue.transport.user))
+                )
                 queue.ack(delivery)
             self._counts["replayed"] += 1
             self._progress(queue.waiting)
@@ -111,15 +114,14 @@ class Replay:
         typer.echo(f"{self._counts['replayed']} {verb} to {self._target}{rest}")
 
 
-def again(letter: DeadLetter, delivery: Delivery) -> bytes:
+def again(letter: DeadLetter, delivery: Delivery, users: Users) -> bytes:
     """The properties of the message as it was, for nobody's answer and without an end in the queue."""
-    return copied(
+    return users.sent_on(
         delivery,
         {},
         drop=(PREFIX, DELIVERIES),
         reply_to=None,
         expiration=None,
-        user_id=None,
         delivery_mode=PERSISTENT,
         message_id=letter.message_id,
     )

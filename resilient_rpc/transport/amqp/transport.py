@@ -58,6 +58,11 @@ class AmqpTransport:
         return f"AmqpTransport({self.url.redacted!r})"
 
     @property
+    def user(self) -> str:
+        """See `transport.base.Transport`."""
+        return self.url.user
+
+    @property
     def connect_timeout(self) -> float:
         """See `transport.base.Transport`."""
         return self.url.connect_timeout

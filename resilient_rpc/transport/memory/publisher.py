@@ -7,7 +7,7 @@ from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from resilient_rpc.errors import ProtocolError, TooLarge
+from resilient_rpc.errors import ConfigurationError, ProtocolError, TooLarge
 from resilient_rpc.transport.base import DIRECT_REPLY, Delivery, PublisherEvents, QueueState
 from resilient_rpc.transport.memory.message import Message
 from resilient_rpc.transport.memory.reply_boxes import ReplyBoxes
@@ -30,9 +30,17 @@ class MemoryPublisher(Session):
     """`transport.base.Publisher` on a bus."""
 
     def __init__(
-        self, broker: Broker, events: PublisherEvents, *, replies: bool | ReplyQueues, name: str, keep: object
+        self,
+        broker: Broker,
+        events: PublisherEvents,
+        *,
+        replies: bool | ReplyQueues,
+        name: str,
+        user: str,
+        keep: object,
     ) -> None:
         super().__init__(broker, events.lost, name=name, keep=keep)
+        self._user = user
         self.boxes = ReplyBoxes(broker, self, replies) if isinstance(replies, ReplyQueues) else None
         self.addresses: Sequence[str] = (new_address(),) if replies is True else ()
         self.writable = True
@@ -122,8 +130,12 @@ class MemoryPublisher(Session):
     def _send(self, tag: int, target: str, body: bytes, properties: bytes, mandatory: bool) -> None:
         try:
             message = self._broker.message(target, body, properties)
+            self._check_user(message.peek("user_id"))
             if message.peek("reply_to") == DIRECT_REPLY:
                 message = self._addressed(message)
+        except ConfigurationError as error:
+            self.drop(error)
+            return
         except (ProtocolError, ValueError) as error:
             self.drop(ConnectionError(f"the broker refuses the message: {error}"))
             return
@@ -131,6 +143,11 @@ class MemoryPublisher(Session):
         if accepted is None and mandatory:
             self.post(self._events.returned, message.peek("correlation_id") or "", *NO_ROUTE)
         self._confirm(tag, accepted is not False)
+
+    def _check_user(self, named: str | None) -> None:
+        if named is not None and named != self._user:
+            said = f"user_id property set to '{named}' but authenticated user was '{self._user}'"
+            raise ConfigurationError(f"406 PRECONDITION_FAILED - {said}")
 
     def _confirm(self, tag: int, ok: bool) -> None:
         if ok and self._reports:

@@ -21,9 +21,10 @@ CONNECT_TIMEOUT = 10.0
 class MemoryTransport:
     """`transport.base.Transport` over the bus `name` of this process; `session_name` is what `Bus.kill` goes by."""
 
-    def __init__(self, name: str, *, session_name: str = "") -> None:
+    def __init__(self, name: str, *, session_name: str = "", user: str = "guest") -> None:
         self.bus = Bus.named(name)
         self.session_name = session_name
+        self.user = user
 
     @property
     def connect_timeout(self) -> float:
@@ -37,7 +38,7 @@ class MemoryTransport:
         broker = self.bus.broker
         leases = isinstance(replies, ReplyQueues) and replies.kind == "per_call"
         kind = LeasingPublisher if leases else MemoryPublisher
-        session = kind(broker, events, replies=replies, name=self.session_name, keep=self.bus)
+        session = kind(broker, events, replies=replies, name=self.session_name, user=self.user, keep=self.bus)
         async with asyncio.timeout(timeout):
             await session.begin(lambda: broker.open_publisher(session))
         return session
