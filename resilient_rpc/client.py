@@ -38,7 +38,8 @@ class Client(Face):
         max_pending: Calls that may wait on one connection.
         prefix: Of the names of the services' queues.
         app_id: Shown to operators.
-        user_id: Send the connection's user along, which the broker checks: for servers with ``require_user_id``.
+        user_id: Send the connection's user along, which the broker checks: for servers with ``require_user_id``. Its
+            name, where a certificate stands for it.
         lane: False has pika encode and decode every frame.
         filters: Applied to whole messages: requests from the first to the last, replies in the opposite order.
         blocking_ok: Allow calls on a thread with a running event loop (a notebook), which they block.

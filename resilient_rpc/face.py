@@ -17,7 +17,7 @@ from resilient_rpc.errors import ConfigurationError, RemoteError, UsageError
 from resilient_rpc.events import ChainReloaded, Event, Events, ReloadFailed
 from resilient_rpc.policy import Policy
 from resilient_rpc.service import Service
-from resilient_rpc.settings import check_flag, check_safety
+from resilient_rpc.settings import check_safety
 from resilient_rpc.stats import CallStats, StatsSnapshot
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.open import open_transport
@@ -43,7 +43,7 @@ class Settings(TypedDict, total=False):
     max_pending: int
     prefix: str
     app_id: str | None
-    user_id: bool
+    user_id: bool | str
     lane: bool
     filters: Sequence[Filter]
 
@@ -84,7 +84,7 @@ class Face:
         max_pending: int = 250_000,
         prefix: str = "rpc.",
         app_id: str | None = None,
-        user_id: bool = False,
+        user_id: bool | str = False,
         lane: bool = True,
         filters: Sequence[Filter] = (),
     ) -> None:
@@ -103,7 +103,7 @@ class Face:
                 limits=limits,
                 max_pending=max_pending,
                 app_id=app_id,
-                user_id=self._transport.user if check_flag(user_id, "user_id") else None,
+                user_id=_named_user(user_id, self._transport.user),
                 filters=check_filters(filters),
             ),
             prefix=prefix,
@@ -194,6 +194,19 @@ def _plan(policies: Iterable[Policy] | None, safety: Safety | Mapping[str, Safet
     if safety is not UNSAFE:  # which is what nobody has declared: a call, or its contract, may say more
         check_classes(plan.policies, safety)
     return plan
+
+
+def _named_user(user_id: Any, own: str | None) -> str | None:
+    """What requests say of who sends them."""
+    if isinstance(user_id, str) and user_id:
+        return user_id
+    if not isinstance(user_id, bool):
+        raise ConfigurationError(f"user_id={user_id!r:.200}: give True, False, or the user's name")
+    if user_id and own is None:
+        raise ConfigurationError(
+            "user_id=True: a certificate names the user; give what the broker calls it: user_id='...'"
+        )
+    return own if user_id else None
 
 
 def _safeties(safety: Safety | str | Mapping[str, Safety | str]) -> Safety | dict[str, Safety]:

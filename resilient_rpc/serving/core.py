@@ -142,7 +142,7 @@ class Serving:
         )
         self._scheduler = self._executor.scheduler
         forwards = self._outbox.forwards
-        users = Users(transport.user)
+        users = self._users = Users(transport.user)
         self._senders = users if options.require_user_id else None
         self._dead = DeadLetters(queue, name, forwards, users, hub, self._replaced, cuttable=filters is None)
         self._returns: Returns | None = None
@@ -221,7 +221,7 @@ class Serving:
             return
         if (delivery.redelivered or letter.returns) and self._known(letter):
             return
-        if delivery.redelivered and self._returns is not None:
+        if delivery.redelivered and self._returns is not None and self._users.can_send_on(delivery):
             self._returns.take(letter)
             return
         if letter.returns and self._returns is not None and self._returns.hold(letter, self._resume):

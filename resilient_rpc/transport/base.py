@@ -165,8 +165,11 @@ class Transport(Protocol):
     """
 
     @property
-    def user(self) -> str:
-        """Whose sessions these are: the only value of the property ``user_id`` that the broker takes from them."""
+    def user(self) -> str | None:
+        """Whose sessions these are: the only value of the property ``user_id`` that the broker takes from them.
+
+        None: a certificate says it, and the broker alone knows what it makes of that.
+        """
 
     @property
     def connect_timeout(self) -> float:

@@ -24,8 +24,13 @@ _USER = USER.encode()
 class Users:
     """What somebody who connects as `own` believes of messages, and says of those that are sent on."""
 
-    def __init__(self, own: str) -> None:
+    def __init__(self, own: str | None) -> None:
+        """`own`: None where a certificate names the user, which nobody but the broker knows then."""
         self._own = own
+
+    def can_send_on(self, delivery: Delivery) -> bool:
+        """Whether its sender would not be lost."""
+        return self._own is not None or "user_id" not in delivery.properties
 
     def sender(self, properties: Mapping[str, Any]) -> str:
         """The user who sent a message. Raises `Refused` if that is not known, or cannot be believed."""
@@ -60,7 +65,7 @@ class Users:
     ) -> bytes:
         """As `transport.deadletters.copied`, with the sender's name; without any, if it is not known."""
         own: str | None = None
-        if "user_id" in delivery.properties:
+        if self._own is not None and "user_id" in delivery.properties:
             try:
                 headers = {**headers, USER: self.sender(delivery.properties)}
                 own = self._own

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from resilient_rpc import Client, NotConnected, Server
+from resilient_rpc import Client, Context, NotConnected, Server
 from resilient_rpc.errors import ConfigurationError
 from tests.broker.amqp import TIMEOUT, publishing, run, transport
 from tests.contract.recorder import Recorder
@@ -87,6 +87,25 @@ def test_a_client_and_a_server_with_certificates_call_each_other(
         if mechanism == "external":
             users = secured.broker.ctl("list_connections", "user", "auth_mechanism", "ssl_protocol").splitlines()
             assert {tuple(line.split()[:2]) for line in users if "orders" in line} == {("orders", "EXTERNAL")}
+    finally:
+        server.stop()
+        for name in (service, f"{service}.dead", f"{service}.expired"):
+            secured.broker.ctl("delete_queue", f"rpc.{name}")
+
+
+def test_who_has_a_certificate_says_by_name_who_it_is(secured: Secured, service: str) -> None:
+    server = Server(secured.external(), service=service, require_user_id=True)
+
+    @server.method
+    async def who(ctx: Context) -> str | None:
+        return ctx.principal
+
+    with pytest.raises(ConfigurationError, match="a certificate names the user"):
+        Client(secured.external(), user_id=True)
+    server.start()
+    try:
+        with Client(secured.external(), user_id="orders") as client:
+            assert client.call(f"{service}.who") == "orders"
     finally:
         server.stop()
         for name in (service, f"{service}.dead", f"{service}.expired"):

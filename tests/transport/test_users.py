@@ -83,5 +83,16 @@ def test_sent_on_twice_it_is_still_the_first_sender() -> None:
     assert sent_on("server", once) == ("server", once)
 
 
+def test_who_does_not_know_its_own_name_believes_no_colleague_and_names_nobody() -> None:
+    users = Users(None)
+    assert users.sender(properties("joe")) == "joe"
+    with pytest.raises(Refused):
+        users.sender(properties("server", {USER: "joe"}))
+    delivery = Delivery(1, False, properties("joe", {USER: "ann"}), b"")
+    assert not users.can_send_on(delivery)
+    assert "user_id" not in decode_properties(users.sent_on(delivery, {}))
+    assert users.can_send_on(Delivery(1, False, properties(None), b""))
+
+
 def test_headers_that_cannot_be_read_name_nobody() -> None:
     assert sent_on("joe", NOT_A_TABLE) == (None, {"rpc-dead-reason": "failed"})

@@ -58,9 +58,9 @@ class AmqpTransport:
         return f"AmqpTransport({self.url.redacted!r})"
 
     @property
-    def user(self) -> str:
+    def user(self) -> str | None:
         """See `transport.base.Transport`."""
-        return self.url.user
+        return None if self.url.external else self.url.user
 
     @property
     def connect_timeout(self) -> float:

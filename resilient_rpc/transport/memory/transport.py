@@ -24,7 +24,8 @@ class MemoryTransport:
     def __init__(self, name: str, *, session_name: str = "", user: str = "guest") -> None:
         self.bus = Bus.named(name)
         self.session_name = session_name
-        self.user = user
+        self.user: str | None = user
+        self._user = user
 
     @property
     def connect_timeout(self) -> float:
@@ -38,7 +39,7 @@ class MemoryTransport:
         broker = self.bus.broker
         leases = isinstance(replies, ReplyQueues) and replies.kind == "per_call"
         kind = LeasingPublisher if leases else MemoryPublisher
-        session = kind(broker, events, replies=replies, name=self.session_name, user=self.user, keep=self.bus)
+        session = kind(broker, events, replies=replies, name=self.session_name, user=self._user, keep=self.bus)
         async with asyncio.timeout(timeout):
             await session.begin(lambda: broker.open_publisher(session))
         return session
