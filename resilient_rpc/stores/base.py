@@ -23,6 +23,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+from msgspec import Struct
+
 from resilient_rpc.errors import ConfigurationError
 
 KEEP = 60.0
@@ -49,42 +51,36 @@ class RecordKey(NamedTuple):
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class New:
+class New(Struct, frozen=True):
     """Execute: nobody has begun, or whoever had gave it up."""
 
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class TakenOver:
+class TakenOver(Struct, frozen=True):
     """Execute: the one before let its lease run out, and may have done the work or a part of it."""
 
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(Struct, frozen=True):
     """Do not execute: this is the answer."""
 
     payload: bytes
     ok: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Busy:
+class Busy(Struct, frozen=True):
     """Do not execute: somebody does, with a lease of so many more seconds."""
 
     lease_left: float
 
 
-@dataclass(frozen=True, slots=True)
-class Mismatch:
+class Mismatch(Struct, frozen=True):
     """Do not execute: the key was used with another fingerprint."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(Struct, frozen=True):
     """Do not execute: the one before let its lease run out, and what it did cannot be repeated (`fail_unknown`)."""
 
 

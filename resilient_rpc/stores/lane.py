@@ -59,11 +59,11 @@ class Lane:
         self._disowning: set[asyncio.Task[None]] = set()
         self._beside: set[asyncio.Task[None]] = set()
 
-    async def do(self, step: Step) -> Any:
+    def do(self, step: Step) -> asyncio.Future[Any]:
         """The outcome of a step. StoreError when there is none in time."""
-        step.future = self._loop.create_future()
+        future = step.future = self._loop.create_future()
         self._coalescer.add(step)
-        return await step.future
+        return future
 
     def beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something until it ends or the lane is closed."""

@@ -139,7 +139,9 @@ class Node:
                     step.fail(fault)
             else:
                 for step, each in zip(group, answer[1:], strict=True):
-                    self._demoted(step.settle(each))
+                    reason = step.settle(each)
+                    if reason:
+                        self._demoted(reason)
         return elsewhere
 
     def _demoted(self, reason: str) -> None:

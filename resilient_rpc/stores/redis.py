@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import secrets
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from resilient_rpc.stores.lane import Lane
 
 log = logging.getLogger(__name__)
+_milliseconds = functools.lru_cache(maxsize=64, typed=True)(milliseconds)
+"""A policy says the same times with every step."""
 LONGEST_PAUSE = 60.0
 """Seconds between two attempts to inspect a Redis that does not answer."""
 
@@ -99,8 +102,8 @@ class RedisStore:
         step = steps.begin(
             name_of(self.namespace, key),
             fingerprint=fingerprint,
-            lease=milliseconds("lease", lease),
-            ttl=milliseconds("ttl", ttl),
+            lease=_milliseconds("lease", lease),
+            ttl=_milliseconds("ttl", ttl),
             on_takeover=on_takeover,
             owner=self._owner + b"%x" % next(self._numbers),
         )
@@ -110,7 +113,7 @@ class RedisStore:
     async def renew(self, key: RecordKey, epoch: int, *, lease: float) -> bool:
         """As `Store`."""
         check_epoch(epoch)
-        return await self._done(steps.renew(name_of(self.namespace, key), epoch, lease=milliseconds("lease", lease)))
+        return await self._done(steps.renew(name_of(self.namespace, key), epoch, lease=_milliseconds("lease", lease)))
 
     async def complete(self, key: RecordKey, epoch: int, payload: bytes, *, ok: bool, ttl: float) -> bool:
         """As `Store`."""
@@ -123,7 +126,7 @@ class RedisStore:
                 written=False,
             )
         name = name_of(self.namespace, key)
-        return await self._done(steps.complete(name, epoch, payload, ok=ok, ttl=milliseconds("ttl", ttl)))
+        return await self._done(steps.complete(name, epoch, payload, ok=ok, ttl=_milliseconds("ttl", ttl)))
 
     async def abandon(self, key: RecordKey, epoch: int) -> bool:
         """As `Store`."""

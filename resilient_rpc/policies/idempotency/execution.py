@@ -130,7 +130,7 @@ class Execution:
         try:
             return await ask(
                 self._call.runtime,
-                lambda: rules.store.begin(
+                rules.store.begin(
                     self._key,
                     fingerprint=self._fingerprint,
                     lease=rules.lease,
@@ -204,7 +204,7 @@ class Execution:
         try:
             stored = await ask(
                 self._call.runtime,
-                lambda: rules.store.complete(self._key, epoch, kept.payload, ok=kept.ok, ttl=rules.ttl),
+                rules.store.complete(self._key, epoch, kept.payload, ok=kept.ok, ttl=rules.ttl),
             )
         except Exception as error:  # a store of anybody's
             self._failed("complete", error)
@@ -220,7 +220,7 @@ class Execution:
         """Whether the record is ours and without an answer; a store in doubt waits for the transaction to end."""
         rules = self._rules
         try:
-            return await ask(self._call.runtime, lambda: rules.store.renew(self._key, epoch, lease=rules.lease))
+            return await ask(self._call.runtime, rules.store.renew(self._key, epoch, lease=rules.lease))
         except Exception as error:  # a store of anybody's
             self._failed("renew", error)
         return False
@@ -234,7 +234,7 @@ class Execution:
     async def _abandon(self, epoch: int) -> None:
         rules = self._rules
         try:
-            await ask(self._call.runtime, lambda: rules.store.abandon(self._key, epoch))
+            await ask(self._call.runtime, rules.store.abandon(self._key, epoch))
         except Exception as error:  # a store of anybody's; the lease ends by itself
             self._failed("abandon", error)
 
@@ -274,8 +274,10 @@ class Execution:
         return self._rejected("reused", KeyReused(f"{self._call.method}: the key was used with other arguments"))
 
     def _keep_here(self, kept: Kept) -> None:
+        if not self._rules.local:
+            return
         now = self._call.runtime.now()
-        if self._rules.local and self._state.local.of(self._key, now) is None:
+        if self._state.local.of(self._key, now) is None:
             self._state.local.keep(self._key, kept, now + self._rules.ttl)
 
     def _rejected(self, reason: str, error: RemoteError) -> RemoteError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from resilient_rpc import forking
@@ -41,6 +41,8 @@ class State:
     def _begin_anew(self) -> None:
         self._lock = threading.Lock()
         self._closers = weakref.WeakSet()
+        self._latest: Runtime | None = None
+        """Of the call before: mostly that of the next one, too, and a look into the set takes a microsecond."""
         self.flights, self.local, self.waiting = Flights(), Local(self.local_records), 0
         self._unsettled: set[Pending[None]] = set()
 
@@ -72,7 +74,10 @@ class State:
 
     def close_with(self, runtime: Runtime, store: Store, leases: Leases) -> None:
         """Have the store close what belongs to the loop of `runtime` when the server that it is of stops."""
+        if runtime is self._latest:
+            return
         with self._lock:
+            self._latest = runtime
             known = runtime in self._closers
             self._closers.add(runtime)
         if not known:
@@ -85,6 +90,7 @@ class State:
         finally:
             with self._lock:
                 self._closers.discard(runtime)
+                self._latest = None
                 last = not self._closers
             if last:
                 await self._settle(runtime)
@@ -102,11 +108,13 @@ class State:
             await runtime.wait(unsettled, left)
 
 
-async def ask(runtime: Runtime, question: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def ask(runtime: Runtime, step: Coroutine[Any, Any, T]) -> Awaitable[T]:
     """Put a question to the store: on this loop, or for a blocking caller on the I/O loop."""
-    if isinstance(runtime, AsyncioRuntime):
-        return await question()
-    started = runtime.start(lambda _: question())
+    return step if isinstance(runtime, AsyncioRuntime) else _ask_elsewhere(runtime, step)
+
+
+async def _ask_elsewhere(runtime: Runtime, step: Coroutine[Any, Any, T]) -> T:
+    started = runtime.start(lambda _: step)
     try:
         await runtime.wait((started,), math.inf)
     finally:

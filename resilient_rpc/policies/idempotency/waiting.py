@@ -63,7 +63,7 @@ class Wait:
     async def _look(self) -> Kept | Literal[True] | None:
         """The answer; None: the record is free; True: somebody holds it, or the store does not say."""
         try:
-            record: Record | None = await ask(self._call.runtime, lambda: self._rules.store.get(self._key))
+            record: Record | None = await ask(self._call.runtime, self._rules.store.get(self._key))
         except Exception:  # a store of anybody's; it is asked again, and whoever waits in vain is told so
             return True
         if record is None:
