@@ -100,21 +100,25 @@ class Executor:
             wanted = 1
         while self._starters < wanted:
             self._starters += 1
-            task = self._loop.create_task(self._work())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.add(self._loop.create_task(self._work()))
 
     # -- coroutines
 
     async def _work(self) -> None:
         task: Any = asyncio.current_task()
+        try:
+            await self._work_off(task)
+        finally:
+            self._tasks.discard(task)
+
+    async def _work_off(self, task: asyncio.Task[None]) -> None:
         held = 0.0
         take, inside = self.scheduler.take, self._policed
         while (job := take()) is not None:
             if not (inside or job.method.is_async):
                 self._send_to_thread(job)
                 continue
-            waiting = self._begin(job)
+            waiting = self._begin(job, task)
             if waiting is not None:
                 await self._wait(job, waiting)
                 self._pump()
@@ -130,7 +134,7 @@ class Executor:
             self._worked_off()  # all that came together is answered: the answers need not wait for another turn
         self._pump()
 
-    def _begin(self, job: Job) -> Waiting | None:
+    def _begin(self, job: Job, task: asyncio.Task[None]) -> Waiting | None:
         """Run it to its end, or to where it waits: then the rest of it."""
         variables, result, error = copy_context(), None, None
         begin = time.perf_counter()
@@ -142,7 +146,7 @@ class Executor:
             error = contained(job, raised)
         else:
             job.busy = time.perf_counter() - begin
-            self._suspend(job)
+            self._suspend(job, task)
             return Waiting(awaited, variables, job)
         job.busy = job.seconds = time.perf_counter() - begin
         self._together = False
@@ -150,9 +154,9 @@ class Executor:
         self._finish(job, result, error)
         return None
 
-    def _suspend(self, job: Job) -> None:
+    def _suspend(self, job: Job, task: asyncio.Task[None]) -> None:
         """It waits for something: others may start, and its deadline is watched."""
-        job.task = asyncio.current_task()
+        job.task = task
         self._active.add(job)
         self._deadlines.add(job)
         self._starters -= 1

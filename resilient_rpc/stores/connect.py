@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from resilient_rpc.errors import ConfigurationError
-from resilient_rpc.stores.secured import CHECKED
 
 if TYPE_CHECKING:
-    from redis.asyncio.connection import AbstractConnection
+    from resilient_rpc.stores.stream import Stream
 
 Kind = Literal["single", "sentinel", "cluster"]
 Address = tuple[str, int]
@@ -45,34 +44,26 @@ class RedisUrl:
     sentinel_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Of connections to sentinels."""
 
-    def open(self, address: Address, *, sentinel: bool = False) -> AbstractConnection:
-        """A connection, not connected yet.
+    def open(self, address: Address, *, sentinel: bool = False) -> Stream:
+        """A connection, not connected yet; on a loop."""
+        from resilient_rpc.stores.stream import Endpoint, Stream, tls_context  # noqa: PLC0415 - see RedisStore
 
-        redis-py's retries are off, for what a step may be repeated for is decided here; so are RESP3 and with it the
-        maintenance notifications, under which a connection is used again although an answer was left unread on it; and
-        its timeouts, for a step has one of its own.
-        """
-        # Here: importing redis takes a quarter of a second, which only those pay who use it.
-        from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection  # noqa: PLC0415
-        from redis.asyncio.retry import Retry  # noqa: PLC0415
-        from redis.backoff import NoBackoff  # noqa: PLC0415
-
-        given = dict(self.sentinel_options if sentinel else self.options)
-        tls = given.pop("tls", False)
-        settings = {
-            **given,
-            "protocol": 2,
-            "retry": Retry(NoBackoff(), 0),
-            "socket_timeout": None,
-            "socket_connect_timeout": None,
-            "driver_info": None,
-        }
+        given = self.sentinel_options if sentinel else self.options
         host, port = address
-        if not port:
-            return UnixDomainSocketConnection(path=host, **settings)
-        if tls:
-            return SSLConnection(host=host, port=port, socket_keepalive=True, **settings, **CHECKED)
-        return Connection(host=host, port=port, socket_keepalive=True, **settings)
+        files = [given.get(option) for option in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")]
+        tls = tls_context(*files) if given.get("tls") else None
+        return Stream(Endpoint(host=host, port=port, tls=tls, greeting=tuple(_greeting(given))))
+
+
+def _greeting(options: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """What stands before the first command. RESP2: nothing comes on it that nobody has asked for."""
+    user, password = options.get("username"), options.get("password")
+    if user is not None or password is not None:
+        yield ("AUTH", *((user,) if user is not None else ()), password or "")
+    if options.get("db"):
+        yield "SELECT", str(options["db"])
+    if options.get("client_name"):
+        yield "CLIENT", "SETNAME", options["client_name"]
 
 
 def read_url(name: str, url: Any) -> RedisUrl:

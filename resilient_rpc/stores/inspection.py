@@ -7,6 +7,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from resilient_rpc.stores.node import Node
+from resilient_rpc.stores.stream import Unwelcome
 
 EVICTION = (
     "maxmemory-policy is {policy!r}: when Redis is full it forgets records, and calls run twice; set it to noeviction"
@@ -23,6 +24,8 @@ async def warnings_of(node: Node) -> list[str]:
         memory, persistence, replication = [
             _fields(await node.ask("INFO", section)) for section in ("memory", "persistence", "replication")
         ]
+    except Unwelcome:
+        raise
     except ResponseError:  # no right to it
         return []
     found = []

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
-from redis.exceptions import RedisError
+from redis.exceptions import ResponseError
 
 from resilient_rpc.stores.connect import Address, RedisUrl
 from resilient_rpc.stores.errors import StoreError
@@ -76,13 +76,13 @@ async def answer_of(url: RedisUrl, address: Address, *words: str, sentinel: bool
 async def first_of(asks: Iterable[Coroutine[Any, Any, T]]) -> T:
     """The first answer; None is one only where there is no other. StoreError when there is none at all."""
     tasks = [asyncio.create_task(ask) for ask in asks]
-    errors: list[RedisError | OSError] = []
+    errors: list[ResponseError | OSError] = []
     nothing: list[T] = []
     try:
         for done in asyncio.as_completed(tasks):
             try:
                 answer = await done
-            except (RedisError, OSError) as error:
+            except (ResponseError, OSError) as error:
                 errors.append(error)
             else:
                 if answer is not None:

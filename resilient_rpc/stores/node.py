@@ -8,15 +8,13 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hiredis import pack_command
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import AskError, MovedError, NoScriptError, RedisError, ResponseError, TryAgainError
-from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import AskError, MovedError, NoScriptError, ResponseError, TryAgainError
 
 from resilient_rpc.stores.errors import StoreError
 from resilient_rpc.stores.faults import fault_of, unavailable
 from resilient_rpc.stores.gate import Gate
-from resilient_rpc.stores.steps import Argument, Step, command
+from resilient_rpc.stores.steps import Step, command
+from resilient_rpc.stores.stream import Argument, Stream, pack
 
 log = logging.getLogger(__name__)
 Group = Sequence[Step]
@@ -30,13 +28,13 @@ class Node:
     Redis that was restarted, or has closed what was idle, costs nobody an error.
     """
 
-    def __init__(self, open: Callable[[], AbstractConnection], name: str) -> None:  # noqa: A002 - what it does
+    def __init__(self, open: Callable[[], Stream], name: str) -> None:  # noqa: A002 - what it does
         self._open = open
         self.name = name
         self.gate = Gate()
         self.suspect = False
         """Whoever knows where the master is should ask again."""
-        self._idle: list[AbstractConnection] = []
+        self._idle: list[Stream] = []
         self._numbers = itertools.count()
 
     async def run(self, groups: Sequence[Group], *, asking: bool = False) -> list[tuple[Group, ResponseError]]:
@@ -52,7 +50,7 @@ class Node:
         except asyncio.CancelledError:
             self._failed("timeout")
             raise
-        except (RedisError, OSError, _Desync) as error:
+        except (ResponseError, OSError, _Desync) as error:
             self._refuse(groups, error)
             return []
         if self.gate.passed():
@@ -60,69 +58,57 @@ class Node:
         return self._settle(groups, answers)
 
     async def ask(self, *words: Argument) -> Any:
-        """One command that is no step. Raises what redis-py raises."""
-        connection = await self._connected()
-        try:
-            await connection.send_packed_command(_pack(words), check_health=False)
-            answer = await connection.read_response()
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        self._idle.append(connection)
+        """One command that is no step. Raises `ResponseError` for one of Redis, OSError for none."""
+        stream = await self._connected()
+        (answer,) = await stream.exchange([pack(*words)], 1)
+        self._idle.append(stream)
+        if isinstance(answer, ResponseError):
+            raise answer
         return answer
 
     async def aclose(self) -> None:
         """Close the connections that are idle."""
         while self._idle:
-            await self._idle.pop().disconnect(nowait=True)
+            await self._idle.pop().aclose()
 
     async def _ask(self, groups: Sequence[Group], *, asking: bool) -> list[Any]:
-        connection = await self._connected()
+        stream = await self._connected()
         for step in itertools.chain(*groups):
             step.sent = True
         try:
-            answers = await self._exchange(connection, groups, asking=asking)
-        except (RedisConnectionError, OSError) as error:
-            if _is_answer(error):
-                raise
+            answers = await self._exchange(stream, groups, asking=asking)
+        except OSError:
             for step in itertools.chain(*groups):
                 step.lost = True
             await self.aclose()  # those that have been idle for longer are no better
-            connection = await self._connected()
-            answers = await self._exchange(connection, groups, asking=asking)
-        self._idle.append(connection)
+            stream = await self._connected()
+            answers = await self._exchange(stream, groups, asking=asking)
+        self._idle.append(stream)
         return answers
 
-    async def _exchange(self, connection: AbstractConnection, groups: Sequence[Group], *, asking: bool) -> list[Any]:
-        answers = await self._round_trip(connection, groups, whole=False, asking=asking)
+    async def _exchange(self, stream: Stream, groups: Sequence[Group], *, asking: bool) -> list[Any]:
+        answers = await self._round_trip(stream, groups, whole=False, asking=asking)
         forgotten = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if forgotten:
-            again = await self._round_trip(
-                connection, [groups[index] for index in forgotten], whole=True, asking=asking
-            )
+            again = await self._round_trip(stream, [groups[index] for index in forgotten], whole=True, asking=asking)
             for index, answer in zip(forgotten, again, strict=True):
                 answers[index] = answer
         return answers
 
-    async def _round_trip(
-        self, connection: AbstractConnection, groups: Sequence[Group], *, whole: bool, asking: bool
-    ) -> list[Any]:
+    async def _round_trip(self, stream: Stream, groups: Sequence[Group], *, whole: bool, asking: bool) -> list[Any]:
         numbers = [b"%d" % next(self._numbers) for _ in groups]
         packed: list[bytes] = []
         for group, number in zip(groups, numbers, strict=True):
             if asking:
-                packed.append(_pack(("ASKING",)))
-            packed.append(_pack(tuple(command(group, number, whole=whole))))
-        await connection.send_packed_command(packed, check_health=False)
-        answers = []
-        for group, number in zip(groups, numbers, strict=True):
-            if asking:
-                await _read(connection)
-            answer = await _read(connection)
+                packed.append(pack("ASKING"))
+            packed.append(pack(*command(group, number, whole=whole)))
+        answers = await stream.exchange(packed, len(packed))
+        if asking:
+            answers = answers[1::2]
+        for group, number, answer in zip(groups, numbers, answers, strict=True):
             if not isinstance(answer, ResponseError) and not _is_of(answer, number, len(group)):
-                await connection.disconnect(nowait=True)
+                stream.close()
                 raise _Desync
-            answers.append(answer)
         return answers
 
     def _settle(self, groups: Sequence[Group], answers: Sequence[Any]) -> list[tuple[Group, ResponseError]]:
@@ -134,7 +120,7 @@ class Node:
                 elsewhere.append((group, answer))
             elif isinstance(answer, ResponseError):
                 for step in group:
-                    fault = fault_of(_text(answer))
+                    fault = fault_of(str(answer))
                     self._demoted(fault.reason)
                     step.fail(fault)
             else:
@@ -148,19 +134,14 @@ class Node:
         if reason in {"read_only", "cluster"}:
             self.suspect = True
 
-    async def _connected(self) -> AbstractConnection:
+    async def _connected(self) -> Stream:
         while self._idle:
-            connection = self._idle.pop()
-            if connection.is_connected and not await connection.can_read():
-                return connection
-            await connection.disconnect(nowait=True)
-        connection = self._open()
-        try:
-            await connection.connect()  # type: ignore[no-untyped-call]
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        return connection
+            stream = self._idle.pop()
+            if stream.usable:
+                return stream
+        stream = self._open()
+        await stream.connect()
+        return stream
 
     def _refuse(self, groups: Sequence[Group], error: Exception) -> None:
         for step in itertools.chain(*groups):
@@ -177,18 +158,12 @@ class _Desync(Exception):
     """An answer came that belongs to another question."""
 
 
-def _is_answer(error: BaseException) -> bool:
-    """Whether Redis said it, which did nothing then: redis-py counts some refusals as failures of a connection."""
-    said = bool(getattr(error, "status_code", None))
-    return isinstance(error, RedisError) and (said or type(error) is not RedisConnectionError)
-
-
 def fault_of_connection(error: BaseException, *, sent: bool) -> StoreError:
     """For what ended an exchange, or kept it from beginning."""
     if isinstance(error, _Desync):
         fault: StoreError = unavailable("desync", sent=sent)
-    elif _is_answer(error):
-        fault = fault_of(_text(error))
+    elif isinstance(error, ResponseError):
+        fault = fault_of(str(error))
     else:
         fault = unavailable("lost" if sent else "down", sent=sent)
     fault.__cause__ = error
@@ -197,21 +172,3 @@ def fault_of_connection(error: BaseException, *, sent: bool) -> StoreError:
 
 def _is_of(answer: Any, number: bytes, steps: int) -> bool:
     return isinstance(answer, list) and len(answer) == steps + 1 and bool(answer[0] == number)
-
-
-def _pack(words: tuple[Argument, ...]) -> bytes:
-    # redis-py's asyncio connections pack in Python, in five times the time. The stub knows tuples of one word only.
-    packed: bytes = pack_command(words)  # type: ignore[arg-type]
-    return packed
-
-
-async def _read(connection: AbstractConnection) -> Any:
-    try:
-        return await connection.read_response()
-    except ResponseError as error:
-        return error
-
-
-def _text(error: BaseException) -> str:
-    """As Redis sent it: redis-py takes the first word off."""
-    return f"{getattr(error, 'status_code', None) or ''} {error}"

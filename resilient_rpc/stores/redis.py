@@ -144,7 +144,7 @@ class RedisStore:
 
     async def inspect(self) -> list[str]:
         """What of the settings of Redis endangers records, in words. Raises `StoreError` where it cannot be asked."""
-        from redis.exceptions import RedisError  # noqa: PLC0415 - as above
+        from redis.exceptions import ResponseError  # noqa: PLC0415 - as above
 
         from resilient_rpc.stores.inspection import warnings_of  # noqa: PLC0415
         from resilient_rpc.stores.node import fault_of_connection  # noqa: PLC0415
@@ -152,7 +152,7 @@ class RedisStore:
         try:
             async with asyncio.timeout(10 * self.timeout):
                 found = [warning for node in await self._lane().nodes.known() for warning in await warnings_of(node)]
-        except (RedisError, OSError) as error:  # TimeoutError is one
+        except (ResponseError, OSError) as error:  # TimeoutError is one
             raise fault_of_connection(error, sent=False) from error
         return list(dict.fromkeys(found))
 

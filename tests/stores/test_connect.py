@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import asyncio
+import ssl
 from typing import Any
 
 import pytest
-import redis.asyncio
 
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.stores.connect import RedisUrl, read_url
+from resilient_rpc.stores.stream import Endpoint
 
 
 def read(url: Any) -> RedisUrl:
@@ -87,28 +89,40 @@ def test_no_repr_shows_a_password() -> None:
     assert "secret" not in repr(read("redis+sentinel://u:secret@a/m?sentinel_password=secret2"))
 
 
+def opened(url: str, *, sentinel: bool = False) -> Endpoint:
+    found = read(url)
+
+    async def work() -> Endpoint:
+        return found.open(found.addresses[0], sentinel=sentinel).endpoint
+
+    return asyncio.run(work())
+
+
 @pytest.mark.parametrize(
-    ("url", "kind"),
+    ("url", "host", "port", "greeting"),
     [
-        ("redis://h", redis.asyncio.Connection),
-        ("rediss://h", redis.asyncio.SSLConnection),
-        ("unix:///run/r.sock", redis.asyncio.UnixDomainSocketConnection),
+        ("redis://h", "h", 6379, ()),
+        ("unix:///run/r.sock", "/run/r.sock", 0, ()),
+        ("redis://:p@h/3", "h", 6379, (("AUTH", "p"), ("SELECT", "3"))),
+        ("redis://u:p@h?client_name=me", "h", 6379, (("AUTH", "u", "p"), ("CLIENT", "SETNAME", "me"))),
     ],
 )
-def test_connections_neither_retry_nor_speak_resp3(url: str, kind: type) -> None:
-    found = read(url)
-    connection: Any = found.open(found.addresses[0])
-    assert type(connection) is kind
-    assert connection.protocol == 2
-    assert connection.retry.get_retries() == 0
-    assert connection.maint_notifications_config is None
-    assert connection.socket_timeout is None
-    assert connection.driver_info is None
-    assert not connection.encoder.decode_responses
+def test_a_connection_is_made_to_what_the_url_names(url: str, host: str, port: int, greeting: object) -> None:
+    endpoint = opened(url)
+    assert (endpoint.host, endpoint.port, endpoint.tls, endpoint.greeting) == (host, port, None, greeting)
+    assert ":p@" not in repr(endpoint)
+    assert "AUTH" not in repr(endpoint)
+
+
+def test_sentinels_are_greeted_with_their_own_password() -> None:
+    url = "redis+sentinel://u:p@a/m?sentinel_username=su&sentinel_password=sp"
+    assert opened(url, sentinel=True).greeting == (("AUTH", "su", "sp"),)
+    assert opened(url).greeting == (("AUTH", "u", "p"),)
 
 
 def test_tls_is_checked() -> None:
-    found = read("rediss://h")
-    connection: Any = found.open(found.addresses[0])
-    assert connection.check_hostname
-    assert connection.cert_reqs.name == "CERT_REQUIRED"
+    context = opened("rediss://h").tls
+    assert context is not None
+    assert context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
