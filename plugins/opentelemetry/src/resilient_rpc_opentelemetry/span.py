@@ -11,7 +11,7 @@ from opentelemetry.metrics import Meter, MeterProvider
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from resilient_rpc import Call, ConfigurationError, Handler, RemoteError, Reply, RpcError
+from resilient_rpc import Call, Handler, RemoteError, Reply, RpcError
 from resilient_rpc_opentelemetry import conventions as names
 
 SCOPE = "resilient_rpc"
@@ -109,17 +109,3 @@ def destination(call: Call, prefix: str, system: str, *, operation: str, kind: s
         names.ATTEMPT: call.attempt,
         names.SAFETY: str(call.safety),
     } | ({names.ROUTING_KEY: queue} if system == names.RABBITMQ else {})
-
-
-def check_settings(policy: Any) -> None:
-    """ConfigurationError for what is of the wrong type."""
-    kind = type(policy).__name__
-    for name in ("prefix", "system"):
-        if not isinstance(getattr(policy, name), str):
-            raise ConfigurationError(f"{kind}.{name}={getattr(policy, name)!r}: give a text")
-    if type(policy.texts) is not bool:
-        raise ConfigurationError(f"{kind}.texts={policy.texts!r}: give True or False")
-    for name, wanted in (("tracers", TracerProvider), ("meters", MeterProvider)):
-        value = getattr(policy, name)
-        if value is not None and not isinstance(value, wanted):
-            raise ConfigurationError(f"{kind}.{name}={value!r:.100}: give a {wanted.__name__}, or None")
