@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from resilient_rpc import forking
 from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.perloop import PerLoop
 from resilient_rpc.policies.settings import check_count, check_seconds, shown
 from resilient_rpc.policies.shared_rate import Ask, Lease
 from resilient_rpc.stores.secured import settings_for
@@ -84,8 +82,7 @@ class RedisRate:
     """Seconds that a call waits for Redis, before it does without."""
     instances: int = 1
     """How many processes share the rate: while Redis is away, each keeps to its part of it."""
-    _clients: dict[asyncio.AbstractEventLoop, Redis] = field(default_factory=dict, init=False, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _clients: PerLoop[Redis] = field(default_factory=PerLoop, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.prefix or not isinstance(self.prefix, str):
@@ -98,19 +95,13 @@ class RedisRate:
             raise
         except (ValueError, TypeError, AttributeError) as error:
             raise ConfigurationError(f"RedisRate.url is not one of Redis: {error}") from None
-        forking.register(self)
-
-    def after_fork(self) -> None:
-        """The parent's connections are not the child's."""
-        object.__setattr__(self, "_lock", threading.Lock())
-        self._clients.clear()
 
     async def take(self, ask: Ask, /) -> Lease:
         """Take a token."""
         interval = MICROSECONDS / ask.rate
         patience = min(ask.patience, HORIZON) * MICROSECONDS
         numbers = (interval, ask.burst * interval, patience, HORIZON * MICROSECONDS)
-        answer = await TAKE.run(self._client(), self._key(ask), *[repr(number) for number in numbers])
+        answer = await TAKE.run(self._clients.get(self._connect), self._key(ask), *[repr(number) for number in numbers])
         match answer:
             case [0 | 1 as granted, int(wait), bytes(mark)]:
                 return Lease(granted=granted == 1, wait=wait / MICROSECONDS, mark=mark)
@@ -118,27 +109,16 @@ class RedisRate:
 
     async def refund(self, ask: Ask, lease: Lease, /) -> None:
         """Return a token, if no other was taken after it."""
-        await REFUND.run(self._client(), self._key(ask), lease.mark, repr(MICROSECONDS / ask.rate))
+        await REFUND.run(self._clients.get(self._connect), self._key(ask), lease.mark, repr(MICROSECONDS / ask.rate))
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
-        with self._lock:
-            client = self._clients.pop(asyncio.get_running_loop(), None)
+        client = self._clients.pop()
         if client is not None:
             await client.aclose()
 
     def _key(self, ask: Ask) -> str:
         return f"{self.prefix}:{{{ask.key}}}"
-
-    def _client(self) -> Redis:
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            client = self._clients.get(loop)
-            if client is None:
-                for closed in [known for known in self._clients if known.is_closed()]:
-                    del self._clients[closed]
-                client = self._clients[loop] = self._connect()
-            return client
 
     def _connect(self) -> Redis:
         from redis.asyncio import BlockingConnectionPool, Redis  # noqa: PLC0415 - only who shares a rate needs it

@@ -26,6 +26,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 from msgspec import Struct
 
 from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.stores.errors import StoreRefused
 
 KEEP = 60.0
 """Seconds for which an epoch is remembered, at least, after its lease is over or its record deleted."""
@@ -174,6 +175,16 @@ def check_payload(payload: Any) -> None:
     """ConfigurationError unless it is bytes: what they mean is not the store's business."""
     if not isinstance(payload, bytes):
         raise ConfigurationError(f"payload must be bytes, not {type(payload).__name__}")
+
+
+def check_size(store: object, payload: bytes, most: int) -> None:
+    """StoreRefused for an answer of more than `most` bytes, the store's `max_payload`."""
+    if len(payload) > most:
+        raise StoreRefused(
+            f"an answer of {len(payload)} bytes, more than {type(store).__name__}.max_payload={most}",
+            reason="too_large",
+            written=False,
+        )
 
 
 def milliseconds(name: str, seconds: Any) -> int:

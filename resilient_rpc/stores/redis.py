@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from resilient_rpc import forking
+from resilient_rpc.perloop import PerLoop
 from resilient_rpc.policies.settings import check_count, check_seconds
 from resilient_rpc.stores import steps
 from resilient_rpc.stores.base import (
@@ -22,11 +23,12 @@ from resilient_rpc.stores.base import (
     check_epoch,
     check_fingerprint,
     check_payload,
+    check_size,
     check_takeover,
     milliseconds,
 )
 from resilient_rpc.stores.connect import RedisUrl, read_url
-from resilient_rpc.stores.errors import StoreError, StoreRefused
+from resilient_rpc.stores.errors import StoreError
 from resilient_rpc.stores.keys import check_namespace, name_of
 
 if TYPE_CHECKING:
@@ -61,11 +63,10 @@ class RedisStore:
     max_payload: int = 4 << 20
     """Bytes of an answer that is kept, at most."""
     _address: RedisUrl = field(init=False, repr=False)
-    _lanes: dict[asyncio.AbstractEventLoop, Lane] = field(default_factory=dict, init=False, repr=False)
+    _lanes: PerLoop[Lane] = field(default_factory=PerLoop, init=False, repr=False)
     _owner: bytes = field(default=b"", init=False, repr=False)
     _numbers: itertools.count[int] = field(default_factory=itertools.count, init=False, repr=False)
     _inspected: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_namespace("RedisStore.namespace", self.namespace)
@@ -77,21 +78,19 @@ class RedisStore:
         # Now, and not on a loop: importing redis takes a quarter of a second.
         from resilient_rpc.stores import lane  # noqa: F401, PLC0415
 
-        self._begin_anew()
+        self._draw_owner()
         forking.register(self)
 
     def after_fork(self) -> None:
-        """The connections are the parent's, and so are its claims."""
+        """The claims are the parent's; its connections too (`PerLoop`)."""
         inspected = threading.Event()  # another thread may have held the parent's
         if self._inspected.is_set():
             inspected.set()
         object.__setattr__(self, "_inspected", inspected)
-        self._begin_anew()
+        self._draw_owner()
 
-    def _begin_anew(self) -> None:
-        object.__setattr__(self, "_lock", threading.Lock())
+    def _draw_owner(self) -> None:
         object.__setattr__(self, "_owner", secrets.token_bytes(12))
-        self._lanes.clear()
 
     async def begin(
         self, key: RecordKey, *, fingerprint: bytes, lease: float, ttl: float, on_takeover: OnTakeover = "rerun"
@@ -119,12 +118,7 @@ class RedisStore:
         """As `Store`."""
         check_epoch(epoch)
         check_payload(payload)
-        if len(payload) > self.max_payload:
-            raise StoreRefused(
-                f"an answer of {len(payload)} bytes, more than RedisStore.max_payload={self.max_payload}",
-                reason="too_large",
-                written=False,
-            )
+        check_size(self, payload, self.max_payload)
         name = name_of(self.namespace, key)
         return await self._done(steps.complete(name, epoch, payload, ok=ok, ttl=_milliseconds("ttl", ttl)))
 
@@ -158,8 +152,7 @@ class RedisStore:
 
     async def close(self) -> None:
         """As `Store`. What is waiting fails."""
-        with self._lock:
-            lane = self._lanes.pop(asyncio.get_running_loop(), None)
+        lane = self._lanes.pop()
         if lane is not None:
             await lane.aclose()
 
@@ -168,19 +161,16 @@ class RedisStore:
         return done
 
     def _lane(self) -> Lane:
-        loop = asyncio.get_running_loop()
-        lane = self._lanes.get(loop)
-        if lane is None:
-            from resilient_rpc.stores.lane import Lane  # noqa: PLC0415 - as above
-
-            with self._lock:
-                for closed in [known for known in self._lanes if known.is_closed()]:
-                    del self._lanes[closed]
-                lane = self._lanes[loop] = Lane(self._address, timeout=self.timeout, flights=self.connections)
-            if not self._inspected.is_set():
-                self._inspected.set()
-                lane.beside(self._warn())
+        lane = self._lanes.get(self._new_lane)
+        if not self._inspected.is_set():
+            self._inspected.set()
+            lane.beside(self._warn())
         return lane
+
+    def _new_lane(self) -> Lane:
+        from resilient_rpc.stores.lane import Lane  # noqa: PLC0415 - as above
+
+        return Lane(self._address, timeout=self.timeout, flights=self.connections)
 
     async def _warn(self) -> None:
         pause = self.timeout

@@ -240,7 +240,7 @@ def test_each_loop_has_connections_of_its_own(shared: RedisRate) -> None:
         async def main() -> None:
             await shared.take(ask())
             assert len(shared._clients) == 1  # that of the closed loop before is forgotten
-            client = shared._client()
+            client = shared._clients.get(shared._connect)
             await client.aclose()
 
         asyncio.run(main())
@@ -249,9 +249,9 @@ def test_each_loop_has_connections_of_its_own(shared: RedisRate) -> None:
 def test_after_a_fork_the_connections_are_the_parents(shared: RedisRate) -> None:
     async def work() -> None:
         await shared.take(ask())
-        client = shared._client()
-        shared.after_fork()
-        assert shared._clients == {}
+        client = shared._clients.get(shared._connect)
+        shared._clients.after_fork()
+        assert len(shared._clients) == 0
         await client.aclose()
         await shared.aclose()  # nothing to close
 

@@ -477,4 +477,4 @@ def test_a_loop_that_is_gone_leaves_no_store_behind(store: RedisStore) -> None:
 
     asyncio.run(main())
     gc.collect()
-    assert store._lanes == {}
+    assert len(store._lanes) == 0

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from resilient_rpc import forking
 from resilient_rpc.context import current_context
 from resilient_rpc.errors import UsageError
+from resilient_rpc.perloop import PerLoop
 from resilient_rpc.policies.settings import check_count, check_function, check_seconds
 from resilient_rpc.stores.base import (
     KEEP,
@@ -24,10 +22,11 @@ from resilient_rpc.stores.base import (
     check_epoch,
     check_fingerprint,
     check_payload,
+    check_size,
     check_takeover,
     milliseconds,
 )
-from resilient_rpc.stores.errors import StoreRefused, StoreUnavailable
+from resilient_rpc.stores.errors import StoreUnavailable
 from resilient_rpc.stores.keys import name_of
 from resilient_rpc.stores.sql.faults import RecordLost
 from resilient_rpc.stores.sql.job import Job
@@ -67,8 +66,7 @@ class SqlStore:
     """From each loop, at most, each in a thread."""
     max_payload: int = 4 << 20
     """Bytes of an answer that is kept, at most."""
-    _workers: dict[asyncio.AbstractEventLoop, Workers] = field(default_factory=dict, init=False, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _workers: PerLoop[Workers] = field(default_factory=lambda: PerLoop(Workers.close), init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_function("SqlStore.connect", self.connect)
@@ -76,12 +74,6 @@ class SqlStore:
         check_seconds("SqlStore.timeout", self.timeout)
         check_count("SqlStore.connections", self.connections)
         check_count("SqlStore.max_payload", self.max_payload)
-        forking.register(self)
-
-    def after_fork(self) -> None:
-        """The threads are the parent's."""
-        object.__setattr__(self, "_lock", threading.Lock())
-        self._workers.clear()
 
     # -- in a transaction of the handler
 
@@ -112,7 +104,7 @@ class SqlStore:
         if commits_each_statement(connection, tongue):
             raise UsageError("SqlStore.record: the connection is in autocommit; begin a transaction before the effect")
         kept = claim.kept(result)
-        self._check_size(kept.payload)
+        check_size(self, kept.payload, self.max_payload)
         values = {
             "id": _id(claim.key),
             "epoch": claim.epoch,
@@ -157,7 +149,7 @@ class SqlStore:
         """As `Store`."""
         check_epoch(epoch)
         check_payload(payload)
-        self._check_size(payload)
+        check_size(self, payload, self.max_payload)
         name = _id(key)
         values = {
             "id": name,
@@ -206,8 +198,7 @@ class SqlStore:
 
     async def close(self) -> None:
         """As `Store`. What is waiting is still done."""
-        with self._lock:
-            workers = self._workers.pop(asyncio.get_running_loop(), None)
+        workers = self._workers.pop()
         if workers is not None:
             await workers.aclose(self.timeout)
 
@@ -240,22 +231,8 @@ class SqlStore:
     def _statements(self, dialect: Any) -> Statements:
         return _statements(dialect, self.table)
 
-    def _check_size(self, payload: bytes) -> None:
-        if len(payload) > self.max_payload:
-            raise StoreRefused(
-                f"an answer of {len(payload)} bytes, more than SqlStore.max_payload={self.max_payload}",
-                reason="too_large",
-                written=False,
-            )
-
     async def _do(self, work: Callable[[Talk], T], undo: Callable[[Talk, T], object] | None = None) -> T:
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            workers = self._workers.get(loop)
-            if workers is None:
-                for closed in [known for known in self._workers if known.is_closed()]:
-                    self._workers.pop(closed).close()
-                workers = self._workers[loop] = Workers(self.connect, self.connections)
+        workers = self._workers.get(lambda: Workers(self.connect, self.connections))
         return await Job(work, undo).done(workers, self.timeout)
 
 

@@ -185,12 +185,12 @@ async def over(store: SqlStore, key: Any) -> bool:
 def test_a_loop_that_ended_without_close_leaves_no_thread(driver: Driver) -> None:
     store = driver.store()
     asyncio.run(begin(store))  # type: ignore[arg-type]
-    (forgotten,) = store._workers.values()
+    (forgotten,) = store._workers._of.values()
     (thread,) = forgotten._threads
     on_a_loop(store, lambda: begin(store))
     thread.join(20.0)
     assert not thread.is_alive()
-    assert not store._workers
+    assert len(store._workers) == 0
 
 
 def test_a_step_whose_loop_is_gone_hurts_nobody(driver: Driver) -> None:
@@ -307,7 +307,7 @@ def test_before_a_fork_every_connection_is_closed_and_after_it_work_goes_on(driv
 
     async def work() -> None:
         epoch = await new(store, key)
-        (workers,) = store._workers.values()
+        (workers,) = store._workers._of.values()
         opened = driver.opened
         workers.park()
         waiting = asyncio.create_task(store.renew(key, epoch, lease=30.0))
