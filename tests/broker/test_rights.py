@@ -1,0 +1,173 @@
+"""The users of docs/deployment.md on a real RabbitMQ: calls work under their rights, the rest is refused."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import pika
+import pytest
+from pika.exceptions import ChannelClosedByBroker, ProbableAccessDeniedError
+from typer.testing import CliRunner
+
+from resilient_rpc import Client, Quorum, Server, Unroutable
+from resilient_rpc.cli import app
+from resilient_rpc.errors import ConfigurationError
+from tests.docs.blocks import DOCS, blocks_of
+from tests.servers.handle import Broker
+from tests.waiting import until
+
+ACCESS_REFUSED = 403
+(SAMPLE,) = [block.body for block in blocks_of(DOCS / "deployment.md", "bash") if block.title == "rabbitmq-users.sh"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The vhost of the sample, as each of its users sees it."""
+
+    broker: Broker
+    servers: str
+    clients: str
+    operators: str
+    admin: str
+
+
+@pytest.fixture(scope="module")
+def sample(module_broker: Broker) -> Sample:
+    commands = [shlex.split(line, comments=True) for line in SAMPLE.splitlines()]
+    passwords = {words[2]: words[3] for words in commands if words[1:2] == ["add_user"]}
+    assert len(passwords) == 3
+    for words in filter(None, commands):
+        assert words[0] == "rabbitmqctl"
+        module_broker.ctl(*words[1:])
+    module_broker.ctl("set_permissions", "-p", "shop", "guest", ".*", ".*", ".*")
+    at = urlsplit(module_broker.url)
+    urls = {name: f"amqp://{name}:{password}@{at.hostname}:{at.port}/shop" for name, password in passwords.items()}
+    admin = f"amqp://guest:guest@{at.hostname}:{at.port}/shop"
+    found = Sample(module_broker, urls["orders-server"], urls["shop-client"], urls["shop-operator"], admin)
+    allowed(admin, lambda channel: channel.queue_declare("rpc.reply.shop.of-somebody", durable=True))
+    allowed(admin, lambda channel: channel.queue_declare("rpc.billing", durable=True))
+    return found
+
+
+@pytest.fixture
+def orders(sample: Sample) -> Iterator[Server]:
+    server = Server(sample.servers, service="orders")
+
+    @server.method
+    def price(sku: str) -> float:
+        return 9.5
+
+    server.start()
+    yield server
+    server.stop()
+
+
+def allowed(url: str, act: Callable[[Any], Any]) -> Any:
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        return act(connection.channel())
+
+
+def refused(url: str, act: Callable[[Any], Any]) -> None:
+    with pytest.raises(ChannelClosedByBroker) as caught:
+        allowed(url, act)
+    assert caught.value.reply_code == ACCESS_REFUSED
+
+
+def test_calls_work_under_these_rights(sample: Sample, orders: Server) -> None:
+    with Client(sample.clients, safety="read_only") as client:
+        assert client.call("orders.price", ["A1"]) == 9.5
+        assert client.map("orders.price", [["A1"]] * 50) == [9.5] * 50
+        with pytest.raises(Unroutable):
+            client.call("nobody.price", ["A1"], timeout=5)
+
+
+def test_a_quorum_queue_can_be_declared_under_them(sample: Sample) -> None:
+    allowed(sample.admin, lambda channel: channel.queue_delete("rpc.orders"))
+    server = Server(sample.servers, service="orders", queue=Quorum())
+    server.method(lambda: 1, name="one")  # type: ignore[arg-type, call-overload]
+    server.start()
+    try:
+        with Client(sample.clients) as client:
+            assert client.call("orders.one", timeout=20) == 1
+    finally:
+        server.stop()
+        allowed(sample.admin, lambda channel: channel.queue_delete("rpc.orders"))
+
+
+def test_dead_letters_find_their_way_and_an_operator_sees_them(sample: Sample, orders: Server) -> None:
+    def dead() -> int:
+        return int(allowed(sample.operators, lambda channel: channel.queue_declare("rpc.orders.dead", passive=True))
+                   .method.message_count)  # fmt: skip
+
+    before = dead()
+    allowed(sample.clients, lambda channel: channel.basic_publish("", "rpc.orders", b"no request"))
+    until(lambda: dead() == before + 1)
+    shown = CliRunner().invoke(app, ["dead", "list", "orders"], env={"RESILIENT_RPC_URL": sample.operators})
+    assert shown.exit_code == 0, shown.output
+    purged = CliRunner().invoke(app, ["dead", "purge", "orders", "--yes"], env={"RESILIENT_RPC_URL": sample.operators})
+    assert purged.exit_code == 0, purged.output
+    assert dead() == 0
+
+
+CONSUMING: dict[str, Callable[[Any, str], Any]] = {
+    "consume": lambda channel, queue: channel.basic_consume(queue, print),
+    "get": lambda channel, queue: channel.basic_get(queue),
+    "purge": lambda channel, queue: channel.queue_purge(queue),
+    "delete": lambda channel, queue: channel.queue_delete(queue),
+    "declare": lambda channel, queue: channel.queue_declare(queue, durable=True),
+    "bind": lambda channel, queue: channel.queue_bind(queue, "amq.direct"),
+}
+
+
+@pytest.mark.parametrize("act", CONSUMING.values(), ids=CONSUMING)
+@pytest.mark.parametrize("queue", ["rpc.orders", "rpc.orders.dead", "rpc.reply.shop.of-somebody"])
+def test_a_client_cannot_take_requests_nor_the_replies_of_others(
+    sample: Sample, orders: Server, act: Callable[[Any, str], Any], queue: str
+) -> None:
+    refused(sample.clients, lambda channel: act(channel, queue))
+
+
+@pytest.mark.parametrize("act", CONSUMING.values(), ids=CONSUMING)
+@pytest.mark.parametrize("queue", ["rpc.reply.shop.of-somebody", "rpc.billing"])
+def test_a_server_cannot_read_replies_nor_what_belongs_to_other_services(
+    sample: Sample, act: Callable[[Any, str], Any], queue: str
+) -> None:
+    refused(sample.servers, lambda channel: act(channel, queue))
+
+
+def publishing(exchange: str) -> Callable[[Any], Any]:
+    def act(channel: Any) -> None:
+        channel.confirm_delivery()
+        channel.basic_publish(exchange, "", b"")
+
+    return act
+
+
+def test_nobody_publishes_elsewhere(sample: Sample, orders: Server) -> None:
+    for url in (sample.clients, sample.servers, sample.operators):
+        refused(url, publishing("amq.direct"))
+    for url in (sample.clients, sample.operators):
+        refused(url, publishing("rpc.dead"))
+
+
+def test_an_operator_reads_no_requests_and_declares_nothing(sample: Sample, orders: Server) -> None:
+    for act in CONSUMING.values():
+        refused(sample.operators, lambda channel, act=act: act(channel, "rpc.orders"))
+    refused(sample.operators, lambda channel: channel.exchange_declare("mine"))
+
+
+def test_nobody_comes_into_another_vhost(sample: Sample) -> None:
+    for url in (sample.clients, sample.servers, sample.operators):
+        with pytest.raises(ProbableAccessDeniedError):
+            allowed(url.removesuffix("/shop") + "/%2F", lambda channel: None)
+
+
+def test_a_server_with_the_rights_of_another_service_does_not_start_and_says_why(sample: Sample) -> None:
+    server = Server(sample.servers, service="billing")
+    server.method(lambda: 1, name="one")  # type: ignore[arg-type, call-overload]
+    with pytest.raises(ConfigurationError, match="403 ACCESS_REFUSED"):
+        server.start()
