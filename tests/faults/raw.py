@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from types import TracebackType
 from typing import Any, Self
 
 import pika
+from pika.exceptions import AMQPError
 
 
 class Raw:
@@ -52,7 +54,7 @@ class Raw:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self.connection.is_open:
+        with contextlib.suppress(AMQPError):
             self.connection.close()
 
 
