@@ -111,9 +111,7 @@ class Execution:
                 self._emit(CallTakenOver, epoch=epoch)
                 return await self._execute(epoch)
             case Replay(payload, ok):
-                kept = Kept(self._fingerprint, payload, ok)
-                self._keep_here(kept)
-                return self._replay(kept)
+                return self._replay(Kept(self._fingerprint, payload, ok))
             case Mismatch():
                 raise self._reused()
             case Unknown():
@@ -157,15 +155,17 @@ class Execution:
     def _replay(self, kept: Kept) -> Reply:
         if kept.fingerprint != self._fingerprint:
             raise self._reused()
-        served = self._served
+        try:
+            found = result_of(kept, self._served.codec) if kept.ok else error_of(kept)
+        except CorruptRecord as error:
+            self._failed("begin", error)
+            raise self._rejected("store", _unavailable(self._call.method, error)) from error
+        self._keep_here(kept)
+        self._emit(CallReplayed, ok=kept.ok)
         if kept.ok:
-            reply = Reply(result=result_of(kept, served.codec), replayed=True)
-            self._emit(CallReplayed, ok=True)
-            return reply
-        error = error_of(kept)
-        served.replayed = True
-        self._emit(CallReplayed, ok=False)
-        raise error
+            return Reply(result=found, replayed=True)
+        self._served.replayed = True
+        raise found
 
     # -- as the owner of the record
 
@@ -248,7 +248,10 @@ class Execution:
             raise Interrupted(text, retry_after=error.retry_after) from None
         if kept is None or kept.fingerprint != self._fingerprint:
             raise Interrupted(text)
-        return self._replay(kept)
+        try:
+            return self._replay(kept)
+        except DependencyUnavailable as error:  # it cannot be read
+            raise Interrupted(text) from error
 
     def _renewed(self, outcome: bool | Exception) -> None:
         """On the I/O thread."""

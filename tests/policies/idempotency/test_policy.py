@@ -618,6 +618,48 @@ def test_a_record_that_cannot_be_read_is_never_taken_for_a_new_call(world: World
     assert world.effects == []
 
 
+async def write(world: World, payload: bytes, *, ok: bool) -> None:
+    """A record that another server has taken over, or begun, and answered with this."""
+    fingerprint = fingerprint_of("orders.create", {})
+    began: Any = await world.memory.begin(world.record(), fingerprint=fingerprint, lease=5, ttl=60)
+    assert await world.memory.complete(world.record(), began.epoch, payload, ok=ok, ttl=60)
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_an_answer_that_cannot_be_read_is_neither_executed_again_nor_shown_nor_kept(
+    world: World, runtime: Bench, ok: bool
+) -> None:
+    host = world.host(local=10)
+    runtime.run(lambda: write(world, b"\xff secret", ok=ok))
+    with pytest.raises(DependencyUnavailable, match="cannot be read") as caught:
+        host.call()
+    assert (caught.value.certainty, caught.value.retryable) == (Certainty.NOT_EXECUTED, False)
+    assert "secret" not in str(caught.value)
+    assert world.effects == []
+    assert len(host.policy.state.local) == 0
+    assert [event.reason for event in host.seen(CallRejected)] == ["store"]
+    assert [type(event.error) for event in host.seen(StoreFailed)] == [CorruptRecord]
+
+
+def test_an_owner_that_finds_an_answer_that_cannot_be_read_in_place_of_its_own_does_not_know(
+    world: World, runtime: Bench
+) -> None:
+    paused = world.host()
+    paused.store.fail("renew")
+
+    async def take_over() -> None:
+        await runtime.port.sleep(5.1)
+        await write(world, b"\xff", ok=True)
+
+    async def work(context: Context) -> str:
+        await runtime.port.sleep(8)
+        return "late"
+
+    late, _ = runtime.together(lambda: paused.serve(work, timeout=60), take_over, return_errors=True)
+    assert isinstance(late, Interrupted)
+    assert late.certainty is Certainty.UNKNOWN
+
+
 def test_a_mistake_in_the_settings_is_said_to_be_one(world: World) -> None:
     with pytest.raises(ConfigurationError, match="tenant"):
         world.host(on_store_error="open").call(tenant="x" * 2000)
