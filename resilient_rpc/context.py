@@ -70,7 +70,8 @@ class Context:
         self.priority = priority
         """From 0 to 9, as the caller has said; calls of a higher one begin sooner."""
         self.cancelled = False
-        """True once nobody waits for the answer any more: the deadline passed, or the server is stopping."""
+        """True once nobody waits for the answer any more: the deadline passed, the caller gave up, or the server is
+        stopping. A plain function, which cannot be stopped from outside, does well to look at it now and then."""
         self.fencing_token: int | None = None
         """Of a call with an idempotency key: a number that grows with each execution of it, by whatever server.
 

@@ -54,6 +54,25 @@ class CallServed(Event, frozen=True, kw_only=True):
     redelivered: bool = False
 
 
+class CallCancelled(Event, frozen=True, kw_only=True):
+    """A server stopped with a call, or did not begin with it, because its caller has given it up."""
+
+    log_level: ClassVar[int] = logging.DEBUG
+
+    method: str
+    """Of those that are registered."""
+    began: bool
+    """Whether its handler was running. One in a thread runs on, and sees `Context.cancelled`."""
+
+
+class CancelIgnored(Event, frozen=True, kw_only=True):
+    """A server did not do what a message to its control queue asked for."""
+
+    reason: str
+    count: int = 1
+    """How many calls it named."""
+
+
 class RequestRefused(Event, frozen=True, kw_only=True):
     """A server did not begin with a call, or could not read the message of it."""
 

@@ -29,6 +29,7 @@ from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.open import open_transport
 from resilient_rpc.transport.queues import Classic, Quorum
 from resilient_rpc.wire.codec import CODECS
+from resilient_rpc.wire.control import control_exchange
 from resilient_rpc.wire.filters import Filter, check_filters
 from resilient_rpc.wire.limits import Limits
 
@@ -101,6 +102,7 @@ class Server:
             arguments=queue.arguments(),
             max_dead=queue.max_dead,
             delivery_limit=queue.counted_here,
+            control=control_exchange(prefix + service),
         )
         self._events = Events()
         self._serving: Serving | None = None

@@ -32,6 +32,7 @@ from resilient_rpc.policy import Policy
 from resilient_rpc.runtime import running_runtime
 from resilient_rpc.serving.addresses import DEFAULT_PREFIXES, Addresses
 from resilient_rpc.serving.around import TENANT, Around
+from resilient_rpc.serving.control import Control
 from resilient_rpc.serving.deadletters import DeadLetters, reason_of
 from resilient_rpc.serving.door import Door
 from resilient_rpc.serving.executor import Executor
@@ -118,9 +119,8 @@ class Serving:
     ) -> None:
         loop = self._loop = asyncio.get_running_loop()
         self._transport, self._queue, self._options, self._hub, self._name = transport, queue, options, hub, name
-        self._intake = Intake(
-            methods, options.limits, Addresses(options.reply_prefixes), self._refuse, options.policies
-        )
+        addresses = Addresses(options.reply_prefixes)
+        self._intake = Intake(methods, options.limits, addresses, self._refuse, options.policies)
         filters = Filters(options.filters) if options.filters else None
         self._door = Door(filters, options.limits, queue.name, hub, self._refuse) if filters is not None else None
         self._outbox = Outbox(
@@ -149,6 +149,17 @@ class Serving:
         if queue.delivery_limit is not None:
             limit, bury = queue.delivery_limit, self._dead.bury
             self._returns = Returns(limit, queue.name, forwards, users, settle=self._replaced, bury=bury)
+        self._control = Control(
+            self._executor,
+            self._outbox,
+            hub,
+            addresses=addresses,
+            filters=filters,
+            queue=queue.name,
+            server=name,
+            here=lambda: self._session.control if self._session is not None else "",
+        )
+        self.control = self._control.received  # a report of the session; more of them below
         self._expired = 0
         self._scope = running_runtime().scope()
         if options.policies:
@@ -252,10 +263,15 @@ class Serving:
         if letter.returns:  # only from here on: filters believe the broker alone, for anybody can write a header
             delivery.redelivered = True
         jobs = self._intake.read(letter, delivery)
+        control = self._control
+        if control.early:
+            jobs = control.sieve(jobs)
         if self._draining:
             self._give_back(jobs)
         elif jobs:
             self._executor.add(jobs)
+            if not control.awake:
+                control.wake()
 
     def _known(self, letter: Letter) -> bool:
         """A copy of what is running here, or was answered: its ack was lost with the session, nothing else."""
@@ -296,7 +312,7 @@ class Serving:
             letter.deaths.append((job.index, reason_of(error), error))
             self._outbox.skip(letter)
             return
-        if job.timed_out and letter.ours and time.monotonic() >= job.context.deadline:
+        if job.context.cancelled and self._is_over(job):
             self._outbox.skip(letter)  # its caller has ended the call by itself: an answer would only race with that
             return
         if error is not None and isinstance(error, Exception):
@@ -312,6 +328,11 @@ class Serving:
             if error is None and job.context.hints is not None:
                 meta.cache = job.context.hints
         self._outbox.answer(letter, self._encode(job, result, error, meta))
+
+    @staticmethod
+    def _is_over(job: Job) -> bool:
+        """Whether its caller cancelled it, or has let its time run out."""
+        return not job.timed_out or (job.letter.ours and time.monotonic() >= job.context.deadline)
 
     def _encode(self, job: Job, result: Any, error: BaseException | None, meta: Any) -> bytes:
         codec = job.letter.codec
@@ -431,6 +452,7 @@ class Serving:
         await self._consuming.close()
         await self._outbox.close()
         self._executor.close()
+        self._control.close()
         if self._returns is not None:
             self._returns.close()
         await self._scope.aclose()
@@ -445,6 +467,8 @@ class Serving:
             "unacked": len(self._letters),
             "unconfirmed_replies": self._outbox.pending,
             "expired": self._expired,
+            "cancelled": self._control.cancelled,
+            "cancels_ignored": self._control.ignored,
             "dead_lettered": self._dead.count,
         }
 

@@ -20,6 +20,8 @@ def why_cancelled(job: Job, cancelled: asyncio.CancelledError) -> Exception:
     """What it means that the task of a handler was cancelled."""
     if job.timed_out:
         return interrupted(job)
+    if job.context.cancelled:
+        return given_up(job)
     error = Interrupted(f"{job.method.name} was cancelled")
     error.__cause__ = cancelled
     return error
@@ -33,3 +35,8 @@ def in_progress(job: Job, retry_after: float | None) -> InProgress:
 def interrupted(job: Job) -> Interrupted:
     """Its time was up while it ran."""
     return Interrupted(f"{job.method.name} was begun and did not end in its time; its outcome is unknown")
+
+
+def given_up(job: Job) -> Interrupted:
+    """Its caller has cancelled it. This is for events: nobody is told."""
+    return Interrupted(f"{job.method.name} was given up by its caller")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import time
@@ -15,7 +16,7 @@ from resilient_rpc.coalescer import Coalescer
 from resilient_rpc.context import enter_context
 from resilient_rpc.errors import Overloaded, RpcError
 from resilient_rpc.serving.around import Around, Slots
-from resilient_rpc.serving.endings import contained, in_progress, interrupted, why_cancelled
+from resilient_rpc.serving.endings import contained, given_up, in_progress, interrupted, why_cancelled
 from resilient_rpc.serving.job import Job
 from resilient_rpc.serving.scheduler import Scheduler
 from resilient_rpc.serving.steps import Waiting, first_step, first_step_in
@@ -77,6 +78,25 @@ class Executor:
     def places(self) -> int:
         """See `Slots`."""
         return self.scheduler.places
+
+    def held(self) -> list[Job]:
+        """All that wait, and all that run and have outlasted a turn of the loop."""
+        return [*self._waiting, *self._active]
+
+    def cancel(self, job: Job) -> bool:
+        """Its caller has given it up. False: it has begun under a key, and runs to its end."""
+        if not job.started:
+            with contextlib.suppress(ValueError):  # it has come and was not queued yet
+                self._waiting.remove(job)
+        elif job.context.key is not None and not _is_outside(job):
+            return False
+        job.context.cancelled = True
+        threads = job.course is not None and job.course.threads
+        if job.task is not None and not threads:
+            job.task.cancel()
+        else:  # it has not begun, or it runs in a thread, which cannot be stopped: its slot stays taken until it ends
+            self._finish(job, None, given_up(job))
+        return True
 
     async def cancel_running(self, timeout: float) -> None:
         """The server stops: cancel coroutines that may be cancelled and let them end; give up on threads."""

@@ -86,7 +86,8 @@ class Intake:
             self._answer(letter, None, error)
             return []
         letter.left = letter.calls = len(items)
-        arrived, wall = time.monotonic(), time.time()
+        letter.arrived, wall = time.monotonic(), time.time()
+        arrived = letter.arrived
         jobs: list[Job] = []
         latest, sent, age = 0.0, None, 0.0
         for letter.at, item in enumerate(items):

@@ -26,6 +26,7 @@ class Letter:
     __slots__ = (
         "accepts",
         "address",
+        "arrived",
         "at",
         "batch",
         "calls",
@@ -68,6 +69,8 @@ class Letter:
         self.at = -1
         """The call that is being read; -1: none, what is wrong is wrong with the whole message."""
         self.calls = 1
+        self.arrived = 0.0
+        """When its calls were read (`time.monotonic`)."""
         self.reply_to, self.correlation_id, self.codec, self.ours = reply_to, correlation_id, codec, ours
         # Replies of one link to one address may share a message; its token stands before the dot.
         self.address = reply_to, (correlation_id or "").partition(".")[0]

@@ -34,6 +34,7 @@ TRIES = 3
 Answered = tuple[Letter, bytes]
 HEADERS = {"rpc-version": VERSION}
 TYPE = "rpc.reply"
+_NO_FILTERS = Filters()
 
 
 class Parcel:
@@ -88,6 +89,17 @@ class Outbox:
         """Send the one answer to a message that was not read. It names no call, so it cannot share a message."""
         self._unsent.append(Parcel([letter] * letter.left, data, letter.codec))
         self._coalescer.wake()
+
+    def tell(self, message: Message) -> None:
+        """Send what nobody waits for and what is old news soon: now, or not at all."""
+        session = self._sessions.session
+        if session is None or self._blocked or not session.writable:
+            return
+        try:
+            body, properties = filtering.outgoing(self._filters or _NO_FILTERS, message)
+            session.publish(message.target, body, properties, mandatory=False)
+        except (ProtocolError, ConfigurationError, OSError) as error:
+            log.debug("not sent: %s", error)
 
     def skip(self, letter: Letter) -> None:
         """A call of the letter is done and gets no answer."""

@@ -58,6 +58,8 @@ class QueueSpec:
     """How many messages the `.dead` queue keeps, the newest; None: all."""
     delivery_limit: int | None = None
     """How often a message may come back before the *server* has it dead-lettered; None: nothing is counted here."""
+    control: str = ""
+    """The fan-out exchange to which each consumer binds a control queue of its own; empty: it has none."""
 
 
 class PublisherEvents(Protocol):
@@ -108,6 +110,12 @@ class Publisher(Protocol):
         `ConnectionError` when the session has ended; in both cases nothing was sent.
         """
 
+    def announce(self, exchange: str, body: bytes, properties: bytes) -> int:
+        """As `publish`, to all queues that are bound to a fan-out exchange, which `reaches` has found."""
+
+    async def reaches(self, exchange: str) -> bool:
+        """Whether there is such an exchange and it takes messages from here: `announce` ends the session if not."""
+
     def flush(self) -> None:
         """Have what was published leave at once; otherwise it leaves in the loop's next turn."""
 
@@ -137,12 +145,19 @@ class ConsumerEvents(Protocol):
     def delivered(self, delivery: Delivery) -> None:
         """A request arrived; it stays the consumer's until `ack` or `nack`."""
 
+    def control(self, delivery: Delivery) -> None:
+        """A message to the control queue; its routing key is the queue's name, unless it came by the exchange."""
+
     def lost(self, error: BaseException) -> None:
         """The session ended, or the broker cancelled the consumer (queue deleted); once. Unacked ones come again."""
 
 
 class Consumer(Protocol):
     """A session that consumes one service's queue with manual acks."""
+
+    @property
+    def control(self) -> str:
+        """The name of its control queue; empty while there is none. It may come later than the first request."""
 
     def ack(self, tag: int) -> None:
         """The message is done. Ignored when the session has ended."""

@@ -17,6 +17,7 @@ class Recorder:
     def __init__(self) -> None:
         self.entries: list[tuple[str, Any]] = []
         self.deliveries: list[Delivery] = []
+        self.controls: list[Delivery] = []
         self.settled: dict[int, bool] = {}
         self.returns: list[tuple[str, int, str]] = []
         self.blocks: list[str | None] = []
@@ -29,6 +30,10 @@ class Recorder:
         self._note("delivered", delivery.body)
         if self.on_delivery is not None:
             self.on_delivery(delivery)
+
+    def control(self, delivery: Delivery) -> None:
+        self.controls.append(delivery)
+        self._note("control", delivery.body)
 
     def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:
         for each in range(1 if multiple else tag, tag + 1):

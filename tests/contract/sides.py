@@ -38,8 +38,8 @@ class Side(ABC):
         self.dead = f"rpc.{service}.dead"
         self.expired = f"rpc.{service}.expired"
 
-    def spec(self, **arguments: Any) -> QueueSpec:
-        return QueueSpec(name=self.queue, service=self.service, arguments=arguments)
+    def spec(self, *, control: str = "", **arguments: Any) -> QueueSpec:
+        return QueueSpec(name=self.queue, service=self.service, arguments=arguments, control=control)
 
     @property
     @abstractmethod
@@ -131,6 +131,7 @@ class AmqpSide(Side):
         with pika.BlockingConnection(pika.URLParameters(self._text)) as connection:
             for name in (self.queue, self.dead, self.expired):
                 connection.channel().queue_delete(name)
+            connection.channel().exchange_delete(f"{self.queue}.control")
 
 
 def _found(delivery: Delivery) -> Found:

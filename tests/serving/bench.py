@@ -19,6 +19,7 @@ from resilient_rpc.transport.base import Delivery, QueueSpec
 from resilient_rpc.transport.memory import Bus, MemoryTransport
 from resilient_rpc.transport.properties import encode_headers, encode_properties
 from resilient_rpc.wire.codec import CODECS, JSON
+from resilient_rpc.wire.control import control_exchange
 from tests.contract.recorder import Recorder, Worker
 from tests.waiting import turns
 
@@ -77,7 +78,7 @@ class Bench:
 
     async def serve(self, name: str = "server", *, delivery_limit: int | None = None, **options: Any) -> Serving:
         transport = MemoryTransport(self.bus.name, session_name=name)
-        queue = QueueSpec(name=QUEUE, service="shop", delivery_limit=delivery_limit)
+        queue = QueueSpec(name=QUEUE, service="shop", delivery_limit=delivery_limit, control=control_exchange(QUEUE))
         serving = Serving(transport, queue, self.methods, ServingOptions(**options), self.hub, name)
         self._servings.append(serving)
         serving.start()

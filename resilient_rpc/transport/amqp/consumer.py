@@ -8,6 +8,8 @@ from typing import Any
 
 from resilient_rpc.errors import ConfigurationError, ConnectionLost, NotConnected
 from resilient_rpc.transport.amqp.acks import Acks
+from resilient_rpc.transport.amqp.control import ControlQueue
+from resilient_rpc.transport.amqp.lane import Lane, Reports
 from resilient_rpc.transport.amqp.session import Session
 from resilient_rpc.transport.base import ConsumerEvents, Delivery, QueueSpec
 from resilient_rpc.transport.topology import Binding, Exchange, Step, topology
@@ -23,6 +25,12 @@ class AmqpConsumer(Session):
         self._events, self._spec, self._prefetch = events, spec, prefetch
         self._tag = ""
         self._cancelled = False
+        self._control: ControlQueue | None = None
+
+    @property
+    def control(self) -> str:
+        """See `transport.base.Consumer`."""
+        return self._control.name if self._control is not None else ""
 
     def ack(self, tag: int) -> None:
         """See `transport.base.Consumer`."""
@@ -44,6 +52,8 @@ class AmqpConsumer(Session):
 
     async def close(self) -> None:
         """See `transport.base.Consumer`."""
+        if self._control is not None:
+            await self._control.close()
         if self._ended is None:
             self._acks.flush()
         await super().close()
@@ -65,6 +75,14 @@ class AmqpConsumer(Session):
         if not self._cancelled:
             self._reports.delivered = self._events.delivered
         self.ack = self._acks.add  # type: ignore[method-assign]  # saves a call for each
+        if self._spec.control:  # afterwards: nobody who wants to be served needs to wait for it
+            self._control = ControlQueue(self._spec.control, self._open_control, self.ask)
+            self._control.start()
+
+    async def _open_control(self) -> tuple[Any, Lane]:
+        channel, reports = await self._new_channel(), Reports()
+        reports.delivered = lambda delivery: self._tell(self._events.control, delivery)
+        return channel, self._new_lane(channel, reports)
 
     async def _declare(self, step: Step) -> None:
         channel = self._channel

@@ -37,6 +37,8 @@ MAX_BODY = 16 * 1024 * 1024
 _TARGETS = 1_000
 """Encoded routes that are kept: reply addresses come and go."""
 _END = b"\xce"
+_PUBLISH = b"\x00\x3c\x00\x28\x00\x00"
+"""basic.publish, to where its exchange is named."""
 _pack_head = struct.Struct(">BHI").pack
 _pack_header = struct.Struct(">BHIHHQ").pack
 _pack_ack = struct.Struct(">BHIHHQBB").pack
@@ -75,6 +77,9 @@ class Lane(Protocol):
         """What to give to pika's confirm_delivery."""
 
     def publish(self, target: str, body: bytes, properties: bytes, *, mandatory: bool) -> int:
+        """See `transport.base.Publisher`."""
+
+    def announce(self, exchange: str, body: bytes, properties: bytes) -> int:
         """See `transport.base.Publisher`."""
 
     def ack(self, tag: int, multiple: bool = False, /) -> None:
@@ -149,6 +154,18 @@ class FastLane:
         self._published += 1
         return self._published
 
+    def announce(self, exchange: str, body: bytes, properties: bytes) -> int:
+        """See `transport.base.Publisher`. Seldom: nothing of it is kept."""
+        if self._closed or self._stream.closed:
+            raise ConnectionError("the session has ended")
+        check_size(body, properties, self._room, self._max_body)
+        payload = _PUBLISH + short_string(exchange) + b"\x00\x00"
+        method = _pack_head(METHOD, self._number, len(payload)) + payload
+        head = _pack_header(HEADER, self._number, len(properties) + HEADER_FLAGS, BASIC, 0, len(body))
+        self._stream.write(b"".join((method, _END, head, properties, _END, *self._split(body))))
+        self._published += 1
+        return self._published
+
     def ack(self, tag: int, multiple: bool = False, /) -> None:
         """See `Lane`."""
         if not self._closed:
@@ -170,7 +187,7 @@ class FastLane:
             self._stream.write(_pack_ack(METHOD, self._number, 13, BASIC, NACK, 0, 3, 0xCE))  # 3: multiple, requeue
 
     def _route(self, target: str, mandatory: bool) -> bytes:
-        payload = b"\x00\x3c\x00\x28\x00\x00\x00" + short_string(target) + (b"\x01" if mandatory else b"\x00")
+        payload = _PUBLISH + b"\x00" + short_string(target) + (b"\x01" if mandatory else b"\x00")
         method = _pack_head(METHOD, self._number, len(payload)) + payload + _END
         if len(self._targets) >= _TARGETS:
             self._targets.clear()

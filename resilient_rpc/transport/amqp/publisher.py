@@ -41,6 +41,26 @@ class AmqpPublisher(Session):
         """See `transport.base.Publisher`. An open session has its lane's method in place of this."""
         return self._lane.publish(target, body, properties, mandatory=mandatory)
 
+    def announce(self, exchange: str, body: bytes, properties: bytes) -> int:
+        """See `transport.base.Publisher`."""
+        return self._lane.announce(exchange, body, properties)
+
+    async def reaches(self, exchange: str) -> bool:
+        """See `transport.base.Publisher`."""
+        channel = await self._new_channel()  # one that is missing or forbidden closes its channel
+        try:
+            with self._expecting() as answer:
+                channel.add_on_close_callback(lambda _, error: fail(answer, error))
+                await self.ask(channel.confirm_delivery, lambda _: settle(answer, None))
+                channel.basic_publish(exchange, "", b"")
+                await answer
+        except exceptions.ChannelClosed:
+            return False
+        finally:
+            if channel.is_open:
+                channel.close()
+        return True
+
     def flush(self) -> None:
         """See `transport.base.Publisher`."""
         self._connection.stream.flush()

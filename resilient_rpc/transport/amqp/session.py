@@ -51,8 +51,7 @@ class Session(ABC):
             self.phase = "channel"
             self._channel = await self._new_channel()
             self._channel.add_on_close_callback(self._on_channel_closed)
-            make: Callable[..., Lane] = FastLane if self._fast else PikaLane
-            self._lane = make(connection, self._channel, self._reports, self._max_body)
+            self._lane = self._new_lane(self._channel, self._reports)
             await self._set_up()
         except BaseException:
             self.abandon()
@@ -88,6 +87,10 @@ class Session(ABC):
                 if future.done() and not future.cancelled() and future.exception() is None:
                     future.result().close()  # it opened in the very turn in which whoever wanted it gave up
                 raise
+
+    def _new_lane(self, channel: Any, reports: Reports) -> Lane:
+        make: Callable[..., Lane] = FastLane if self._fast else PikaLane
+        return make(self._connection, channel, reports, self._max_body)
 
     @contextlib.contextmanager
     def _expecting(self) -> Iterator[asyncio.Future[Any]]:

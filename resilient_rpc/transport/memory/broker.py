@@ -20,6 +20,7 @@ from resilient_rpc.transport.memory.reply_boxes import ReplyBox
 from resilient_rpc.transport.memory.sessions import Session
 from resilient_rpc.transport.memory.settings import Settings
 from resilient_rpc.transport.memory.turn import Turn
+from resilient_rpc.wire.control import new_control_queue
 
 if TYPE_CHECKING:
     from resilient_rpc.transport.topology import Binding
@@ -40,6 +41,8 @@ class Broker:
         """Begin anew, empty. What was there is not told."""
         self.queues: dict[str, Queue] = {}
         self.addresses: dict[str, MemoryPublisher] = {}
+        self._controls: dict[str, MemoryConsumer] = {}
+        self._fanouts: dict[str, list[MemoryConsumer]] = {}
         self.sessions: dict[Session, None] = {}
         self.refusing = False
         self.frozen = False
@@ -116,13 +119,36 @@ class Broker:
             return True
         queue = self.queues.get(target)
         if queue is None:
-            return None
+            return self._instruct(message)
         accepted = queue.publish(message, self.now())
         if queue.depth:
             self.watch(queue)
         if not accepted and queue.settings.overflow == "reject-publish-dlx":
             self.bury(queue, message, "maxlen")
         return accepted
+
+    def open_control(self, session: MemoryConsumer, exchange: str) -> str:
+        """The name of a new control queue, which hears what is sent to it and to the exchange."""
+        name = new_control_queue()
+        self._controls[name] = session
+        self._fanouts.setdefault(exchange, []).append(session)
+        return name
+
+    def close_control(self, session: MemoryConsumer, name: str) -> None:
+        """It is exclusive: it ends with the session."""
+        if self._controls.pop(name, None) is not None:
+            for sessions in self._fanouts.values():
+                if session in sessions:
+                    sessions.remove(session)
+
+    def reaches(self, exchange: str) -> bool:
+        """Whether there is such an exchange."""
+        return exchange in self._fanouts
+
+    def announce(self, exchange: str, message: Message) -> None:
+        """By a fan-out exchange."""
+        for session in self._fanouts[exchange]:
+            session.hear(message)
 
     def declare(self, spec: QueueSpec) -> Queue:
         """The queue and what belongs to it."""
@@ -199,6 +225,13 @@ class Broker:
                     self.delete(queue.name)
                 else:
                     self._alarm.want(since + seconds, now)
+
+    def _instruct(self, message: Message) -> bool | None:
+        control = self._controls.get(message.target)
+        if control is None:
+            return None
+        control.hear(message)
+        return True
 
     def open_queue(self, name: str, settings: Settings) -> Queue:
         """A queue of this name, made if there is none. `ConfigurationError` if it exists with other settings."""

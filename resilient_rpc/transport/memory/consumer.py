@@ -20,7 +20,8 @@ class MemoryConsumer(Session):
         super().__init__(broker, events.lost, name=name, keep=keep)
         self.unacked: dict[int, Message] = {}
         self.queue: Queue | None = None
-        self._delivered = events.delivered
+        self.control = ""
+        self._events, self._delivered = events, events.delivered
         self._prefetch = prefetch
         self._tag = 0
         self._full = False
@@ -31,6 +32,12 @@ class MemoryConsumer(Session):
         queue = self.queue = self._broker.declare(spec)
         self._counts = queue.settings.quorum
         queue.attach(self, self._broker.now())
+        if spec.control:
+            self.control = self._broker.open_control(self, spec.control)
+
+    def hear(self, message: Message) -> None:
+        """A control message arrived. During a turn."""
+        self.post(self._events.control, Delivery(0, False, message.fields(), message.body, message.target))
 
     def ack(self, tag: int) -> None:
         """See `transport.base.Consumer`."""
@@ -65,6 +72,7 @@ class MemoryConsumer(Session):
     def leave(self) -> None:
         """Give back what is unacked."""
         self.halt()
+        self._broker.close_control(self, self.control)
         if self.queue is not None:
             messages, self.unacked = list(self.unacked.values()), {}
             self._broker.requeue(self.queue, messages)

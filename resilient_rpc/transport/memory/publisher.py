@@ -75,6 +75,21 @@ class MemoryPublisher(Session):
                     self._send(tag, target, body, properties, mandatory)
         return tag
 
+    def announce(self, exchange: str, body: bytes, properties: bytes) -> int:
+        """See `transport.base.Publisher`."""
+        self._check(exchange, body, properties, mandatory=False)
+        with self._turn:
+            if not self._killed:
+                self._check_open()
+            self._tag = tag = self._tag + 1
+            if self._end is None:
+                self.do(self._announce, tag, exchange, body, properties)
+        return tag
+
+    async def reaches(self, exchange: str) -> bool:
+        """See `transport.base.Publisher`."""
+        return await self.ask(lambda: self._broker.reaches(exchange))
+
     def flush(self) -> None:
         """See `transport.base.Publisher`."""
 
@@ -128,16 +143,8 @@ class MemoryPublisher(Session):
             raise AssertionError("a reply to a direct reply address must not be mandatory: RabbitMQ returns it")
 
     def _send(self, tag: int, target: str, body: bytes, properties: bytes, mandatory: bool) -> None:
-        try:
-            message = self._broker.message(target, body, properties)
-            self._check_user(message.peek("user_id"))
-            if message.peek("reply_to") == DIRECT_REPLY:
-                message = self._addressed(message)
-        except ConfigurationError as error:
-            self.drop(error)
-            return
-        except (ProtocolError, ValueError) as error:
-            self.drop(ConnectionError(f"the broker refuses the message: {error}"))
+        message = self._read(target, body, properties)
+        if message is None:
             return
         accepted = self._broker.route(message)
         if accepted is None and mandatory:
@@ -148,6 +155,28 @@ class MemoryPublisher(Session):
         if named is not None and named != self._user:
             said = f"user_id property set to '{named}' but authenticated user was '{self._user}'"
             raise ConfigurationError(f"406 PRECONDITION_FAILED - {said}")
+
+    def _announce(self, tag: int, exchange: str, body: bytes, properties: bytes) -> None:
+        message = self._read("", body, properties)
+        if message is None:
+            return
+        if not self._broker.reaches(exchange):
+            self.drop(ConnectionError(f"404 NOT_FOUND - no exchange {exchange!r}"))
+            return
+        self._broker.announce(exchange, message)
+        self._confirm(tag, ok=True)
+
+    def _read(self, target: str, body: bytes, properties: bytes) -> Message | None:
+        """What was sent; None ends the session."""
+        try:
+            message = self._broker.message(target, body, properties)
+            self._check_user(message.peek("user_id"))
+            return self._addressed(message) if message.peek("reply_to") == DIRECT_REPLY else message
+        except ConfigurationError as error:
+            self.drop(error)
+        except (ProtocolError, ValueError) as error:
+            self.drop(ConnectionError(f"the broker refuses the message: {error}"))
+        return None
 
     def _confirm(self, tag: int, ok: bool) -> None:
         if ok and self._reports:
