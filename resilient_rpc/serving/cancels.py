@@ -35,7 +35,8 @@ def read_cancel(delivery: Delivery, addresses: Addresses, filters: Filters | Non
     if len(delivery.body) > MAX_BODY:
         raise MalformedMessage(f"a control message of {len(delivery.body)} bytes, more than {MAX_BODY}")
     if filters is not None:
-        delivery, principal = filtering.incoming(filters, delivery, "request", queue)
+        delivery, seen = filtering.incoming(filters, delivery, "request", queue)
+        principal = seen.principal
     properties = delivery.properties
     if properties.get("type") != CANCEL:
         raise MalformedMessage(f"a control message of type {properties.get('type')!r:.40}")
