@@ -100,6 +100,21 @@ class Backlog(Ranks):
         if len(self) or self.aside:
             self.watch()
 
+    def everything(self) -> list[Job]:
+        """What is here, in no order."""
+        return [*self, *(job for gate in self._gates.values() for job in gate.waiting)]
+
+    def withdraw(self, job: Job) -> bool:
+        """Take it out, wherever it stands; False: it is not here."""
+        if self.remove(job):
+            self.skip(job.method)
+            return True
+        gate = self._gates.get(job.method)
+        if gate is None or not gate.waiting.remove(job):
+            return False
+        self.aside -= 1
+        return True
+
     def give_up(self) -> list[Job]:
         """Everything that is here; nothing of it will begin."""
         jobs = self.clear()

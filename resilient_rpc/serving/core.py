@@ -302,7 +302,10 @@ class Serving:
     def _done(self, job: Job, result: Any, error: BaseException | None) -> None:
         letter = job.letter
         if not job.started and isinstance(error, RpcError):  # it was not begun
-            self._refuse(letter, job.reply, error, job.index)
+            if job.context.cancelled:
+                self._outbox.skip(letter)
+            else:
+                self._refuse(letter, job.reply, error, job.index)
             return
         if self._hub.wants(events.CallServed):
             self._hub.emit(_served(self._queue.service, job, error))

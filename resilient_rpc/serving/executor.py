@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import time
@@ -81,18 +80,17 @@ class Executor:
 
     def held(self) -> list[Job]:
         """All that wait, and all that run and have outlasted a turn of the loop."""
-        return [*self._waiting, *self._active]
+        return [*self.scheduler.backlog.everything(), *self._active]
 
     def cancel(self, job: Job) -> bool:
         """Its caller has given it up. False: it has begun under a key, and runs to its end."""
+        course = job.course
         if not job.started:
-            with contextlib.suppress(ValueError):  # it has come and was not queued yet
-                self._waiting.remove(job)
-        elif job.context.key is not None and not _is_outside(job):
+            self.scheduler.withdraw(job)
+        elif job.context.key is not None and not (course is not None and course.outside):
             return False
         job.context.cancelled = True
-        threads = job.course is not None and job.course.threads
-        if job.task is not None and not threads:
+        if job.task is not None and not (course is not None and course.threads):
             job.task.cancel()
         else:  # it has not begun, or it runs in a thread, which cannot be stopped: its slot stays taken until it ends
             self._finish(job, None, given_up(job))

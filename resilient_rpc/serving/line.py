@@ -89,6 +89,18 @@ class Line:
             return []
         kept = [job for job in self if job.deadline > now]
         late = [job for job in self if job.deadline <= now]
+        self._keep(kept)
+        return late
+
+    def remove(self, job: Job) -> bool:
+        """Take it out, wherever it stands; False: it is not here."""
+        kept = [each for each in self if each is not job]
+        found = len(kept) < len(self)
+        if found:
+            self._keep(kept)
+        return found
+
+    def _keep(self, kept: Sequence[Job]) -> None:
         in_order = not self._heap
         self._heap.clear()
         self.ready.clear()
@@ -96,7 +108,6 @@ class Line:
         self.earliest = min([job.deadline for job in kept], default=NEVER)
         if not in_order:
             self._sort()
-        return late
 
     def _push(self, job: Job) -> None:
         heapq.heappush(self._heap, (job.deadline, job.number, job))
@@ -177,6 +188,11 @@ class Ranks:
     def drop_late(self, now: float) -> list[Job]:
         """Those whose time is up."""
         return [job for line in self._lines for job in line.drop_late(now)]
+
+    def remove(self, job: Job) -> bool:
+        """Take it out, wherever it stands; False: it is not here."""
+        line = self._ranks.get(job.context.priority)
+        return line is not None and line.remove(job)
 
     def clear(self) -> list[Job]:
         """Give all of them up, in no order."""

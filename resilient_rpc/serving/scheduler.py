@@ -95,6 +95,10 @@ class Scheduler:
         backlog.watch()
         return free
 
+    def withdraw(self, job: Job) -> None:
+        """It need not begin any more. Nothing, if it is not here."""
+        self._dropped += self.backlog.withdraw(job)
+
     def give_up(self) -> list[Job]:
         """All that has not begun."""
         jobs = self.backlog.give_up()

@@ -63,7 +63,12 @@ class Bench:
         return value
 
     def method(
-        self, function: Callable[..., Any], name: str = "", safety: Safety | None = None, timeout: float | None = None
+        self,
+        function: Callable[..., Any],
+        name: str = "",
+        safety: Safety | None = None,
+        timeout: float | None = None,
+        **settings: Any,
     ) -> None:
         binder = Binder(function, Context)
         for codec in CODECS.values():
@@ -71,7 +76,15 @@ class Bench:
         is_async = asyncio.iscoroutinefunction(function)
         called = name or function.__name__
         self.methods.add(
-            Method(name=called, function=function, binder=binder, safety=safety, timeout=timeout, is_async=is_async)
+            Method(
+                name=called,
+                function=function,
+                binder=binder,
+                safety=safety,
+                timeout=timeout,
+                is_async=is_async,
+                **settings,
+            )
         )
 
     # -- the server

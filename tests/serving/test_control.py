@@ -161,6 +161,28 @@ async def test_work_that_waits_for_a_slot_is_not_begun() -> None:
         assert [e.began for e in b.events if isinstance(e, events.CallCancelled)] == [False]
 
 
+@run
+async def test_work_that_waits_for_its_method_alone_is_not_begun() -> None:
+    async with bench() as b:
+
+        async def single(value: int) -> int:
+            b.ran.append(value)
+            await b.gate.wait()
+            return value
+
+        b.method(single, concurrency=1)
+        serving = await b.serve(concurrency=4, prefetch=9)
+        for number in (1, 2, 3):
+            b.send(call("single", [number], number), OURS, correlation_id=f"token.{number}")
+        await turns(lambda: serving.health()["waiting"] == 2)
+        cancel(b, [2])
+        await ended(serving, cancelled=1, waiting=1)
+        b.gate.set()
+        assert [json.loads(d.body)["id"] for d in await b.received(2)] == [1, 3]
+        await b.settled()
+        assert b.ran == [1, 3]
+
+
 @pytest.mark.parametrize("policies", [(), (Bulkhead(limit=5),)], ids=["plain", "policed"])
 @run
 async def test_a_plain_function_sees_that_nobody_waits_any_more(policies: tuple[Any, ...]) -> None:

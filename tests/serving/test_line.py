@@ -107,7 +107,7 @@ def test_the_last_is_dropped() -> None:
 
 DEADLINES = st.one_of(st.just(math.inf), st.floats(0, 10))
 CALLS = st.builds(Waiting, DEADLINES, st.sampled_from([0, 0, 0, 5, 9]))
-STEPS = st.lists(st.one_of(CALLS, st.sampled_from(["take", "back", "late", "last"])), max_size=60)
+STEPS = st.lists(st.one_of(CALLS, st.sampled_from(["take", "back", "late", "last", "gone"])), max_size=60)
 
 
 @settings(max_examples=200, deadline=None)
@@ -124,6 +124,11 @@ def test_whatever_happens_higher_ones_go_first_and_none_is_lost_or_doubled(steps
             late = ranks.drop_late(5.0)
             assert set(late) == {job for job in inside if job.deadline <= 5.0}
             inside -= set(late)
+        elif step == "gone":
+            gone: Any = min(inside, key=lambda job: job.number, default=Waiting())
+            assert ranks.remove(gone) == (gone in inside)
+            inside.discard(gone)
+            assert not ranks.remove(gone)
         elif step == "last":
             dropped = ranks.drop_last()
             assert (dropped is None) == (not inside)
