@@ -9,11 +9,14 @@ from resilient_rpc.errors import MalformedMessage
 from resilient_rpc.serving.addresses import Addresses
 from resilient_rpc.transport import filtering
 from resilient_rpc.transport.base import Delivery
+from resilient_rpc.transport.users import Users
 from resilient_rpc.wire.control import CANCEL, MAX_BODY, MAX_TOKEN, read_ids
 from resilient_rpc.wire.filters import Filters
 
 Sender = tuple[str, str]
 """The reply address and the token before the dot of the correlation ids: `Letter.address`."""
+Who = tuple[str | None, str | None]
+"""Who sends it, as far as a filter, and the broker, have proof of it: `Letter.principal` and `Letter.user`."""
 REMEMBERED = 10_000
 """Cancelled calls that have not come here."""
 FOR = 60.0
@@ -25,19 +28,26 @@ class Cancel:
     """What a message asks for."""
 
     sender: Sender
-    principal: str | None
+    who: Who
     ids: frozenset[int | str]
 
 
-def read_cancel(delivery: Delivery, addresses: Addresses, filters: Filters | None, queue: str) -> Cancel:
-    """What a control message asks for. Raises `MalformedMessage` or `FilterRefused` for what is no cancel."""
-    principal = None
+def read_cancel(
+    delivery: Delivery, addresses: Addresses, filters: Filters | None, queue: str, users: Users | None = None
+) -> Cancel:
+    """What a control message asks for; `users`, where senders have to be known to the broker.
+
+    Raises `MalformedMessage`, `FilterRefused` or `Refused` for what is no cancel of somebody.
+    """
+    principal, user = None, None
     if len(delivery.body) > MAX_BODY:
         raise MalformedMessage(f"a control message of {len(delivery.body)} bytes, more than {MAX_BODY}")
     if filters is not None:
         delivery, seen = filtering.incoming(filters, delivery, "request", queue)
         principal = seen.principal
     properties = delivery.properties
+    if users is not None:
+        user = users.sender(properties)
     if properties.get("type") != CANCEL:
         raise MalformedMessage(f"a control message of type {properties.get('type')!r:.40}")
     address, token = properties.get("reply_to"), properties.get("correlation_id")
@@ -45,7 +55,7 @@ def read_cancel(delivery: Delivery, addresses: Addresses, filters: Filters | Non
         raise MalformedMessage(f"a cancel with the reply address {address!r:.80}")
     if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN:
         raise MalformedMessage("a cancel without the token of its calls")
-    return Cancel((address, token), principal, frozenset(read_ids(delivery.body)))
+    return Cancel((address, token), (principal, user), frozenset(read_ids(delivery.body)))
 
 
 class Early:
@@ -53,7 +63,7 @@ class Early:
 
     def __init__(self, most: int = REMEMBERED, seconds: float = FOR) -> None:
         self._most, self._seconds = most, seconds
-        self._until: dict[tuple[Sender, str | None, Any], float] = {}  # in the order in which they end
+        self._until: dict[tuple[Sender, Who, Any], float] = {}  # in the order in which they end
 
     def __len__(self) -> int:
         return len(self._until)
@@ -62,15 +72,15 @@ class Early:
         """Remember those of its calls that are not here."""
         until = self._until
         for id_ in ids:
-            mark = (cancel.sender, cancel.principal, id_)
+            mark = (cancel.sender, cancel.who, id_)
             until.pop(mark, None)
             until[mark] = now + self._seconds
         self._forget(now)
 
-    def take(self, sender: Sender, principal: str | None, id_: Any, now: float) -> bool:
+    def take(self, sender: Sender, who: Who, id_: Any, now: float) -> bool:
         """Whether a call that has come was cancelled before. Its copies, if there are any, are, too."""
         self._forget(now)
-        return (sender, principal, id_) in self._until
+        return (sender, who, id_) in self._until
 
     def _forget(self, now: float) -> None:
         until = self._until

@@ -6,11 +6,12 @@ It watches what outlasts a moment and has beats sent for it, and stops what nobo
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Sequence
 
 from resilient_rpc import events
-from resilient_rpc.errors import ProtocolError
+from resilient_rpc.errors import ProtocolError, Refused
 from resilient_rpc.serving.addresses import Addresses
 from resilient_rpc.serving.beats import Beat, Beats
 from resilient_rpc.serving.cancels import Cancel, Early, read_cancel
@@ -19,6 +20,7 @@ from resilient_rpc.serving.job import Job
 from resilient_rpc.serving.outbox import Outbox
 from resilient_rpc.transport.base import Delivery
 from resilient_rpc.transport.tables import Header
+from resilient_rpc.transport.users import Users
 from resilient_rpc.wire.control import BEAT, CONTENT_TYPE, write_ids
 from resilient_rpc.wire.envelope import VERSION
 from resilient_rpc.wire.filters import Filters, Message
@@ -40,13 +42,15 @@ class Control:
         *,
         addresses: Addresses,
         filters: Filters | None,
+        users: Users | None,
         queue: str,
         server: str,
         here: Callable[[], str],
     ) -> None:
-        """`queue` is that of the requests, `here` gives the name of the control queue."""
+        """`queue` is that of the requests, `here` gives the name of the control queue; `users`: see `read_cancel`."""
         self._executor, self._outbox, self._hub = executor, outbox, hub
-        self._addresses, self._filters, self._queue, self._here = addresses, filters, queue, here
+        self._read = functools.partial(read_cancel, addresses=addresses, filters=filters, queue=queue, users=users)
+        self._here = here
         self._server = server[:MAX_NAME]
         self._loop = asyncio.get_running_loop()
         self._beats = Beats()
@@ -102,8 +106,8 @@ class Control:
         if not delivery.body:  # somebody asked whether the exchange is there
             return
         try:
-            cancel = read_cancel(delivery, self._addresses, self._filters, self._queue)
-        except ProtocolError as error:
+            cancel = self._read(delivery)
+        except (ProtocolError, Refused) as error:
             self._ignore(1, str(error))
             return
         found = set()
@@ -122,7 +126,8 @@ class Control:
         """Those of the calls that have come that were not cancelled before; only if there is any in `early`."""
         now, kept = time.monotonic(), []
         for job in jobs:
-            if job.letter.ours and self.early.take(job.letter.address, job.letter.principal, job.reply, now):
+            letter = job.letter
+            if letter.ours and self.early.take(letter.address, (letter.principal, letter.user), job.reply, now):
                 self._stop(job)
             else:
                 kept.append(job)
@@ -152,6 +157,6 @@ def _is_meant(job: Job, cancel: Cancel) -> bool:
         not job.finished
         and letter.ours
         and letter.address == cancel.sender
-        and letter.principal == cancel.principal
+        and (letter.principal, letter.user) == cancel.who
         and job.reply in cancel.ids
     )

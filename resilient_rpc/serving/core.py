@@ -155,6 +155,7 @@ class Serving:
             hub,
             addresses=addresses,
             filters=filters,
+            users=self._senders,
             queue=queue.name,
             server=name,
             here=lambda: self._session.control if self._session is not None else "",
