@@ -106,7 +106,8 @@ def test_only_the_very_call_of_the_very_sender_is_meant() -> None:
     early = Early()
     early.add(cancel(1), frozenset({1}), 0.0)
     others = [
-        (SENDER, NOBODY, 2), (SENDER, ("alice", None), 1), (SENDER, (None, "alice"), 1), ((ADDRESS, "other"), NOBODY, 1), (("rpc.reply.other", "token"), NOBODY, 1),
+        (SENDER, NOBODY, 2), (SENDER, ("alice", None), 1), (SENDER, (None, "alice"), 1),
+        ((ADDRESS, "other"), NOBODY, 1), (("rpc.reply.other", "token"), NOBODY, 1),
     ]  # fmt: skip
     assert not any(early.take(sender, who, id_, 1.0) for sender, who, id_ in others)
 
