@@ -37,6 +37,10 @@ class Client(Face):
         links: Connections.
         max_pending: Calls that may wait on one connection.
         prefix: Of the names of the services' queues.
+        replies: Where replies arrive, from `resilient_rpc.replies`: ``Direct()``, ``Exclusive()``, ``Named(app=...)``,
+            ``Pool()`` or ``PerCall()``.
+        correlation: What correlation ids end with, for whoever reads them: ``sequence``, ``uuid``, ``time`` or
+            ``thread``. They begin with 128 random bits in any case.
         app_id: Shown to operators.
         user_id: Send the connection's user along, which the broker checks: for servers with ``require_user_id``. Its
             name, where a certificate stands for it.

@@ -197,6 +197,18 @@ class ReplyRefused(Event, frozen=True, kw_only=True):
     reason: str
 
 
+class ReplyReturned(Event, frozen=True, kw_only=True):
+    """A reply found no queue: whoever asked has gone, and so has its reply queue. The reply was dropped.
+
+    Of replies to a direct reply address nobody learns that.
+    """
+
+    log_level: ClassVar[int] = logging.INFO
+
+    reply_to: str
+    calls: int = 1
+
+
 class LoopBlocked(Event, frozen=True, kw_only=True):
     """Work on the I/O loop held it for so long that everything else on it had to wait."""
 

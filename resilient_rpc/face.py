@@ -22,6 +22,7 @@ from resilient_rpc.stats import CallStats, StatsSnapshot
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.open import open_transport
 from resilient_rpc.transport.options import LinkOptions
+from resilient_rpc.transport.reply_queues import Direct, ReplyStrategy
 from resilient_rpc.wire.codec import CODECS, JSON
 from resilient_rpc.wire.filters import Filter, check_filters
 from resilient_rpc.wire.limits import Limits
@@ -42,6 +43,8 @@ class Settings(TypedDict, total=False):
     links: int
     max_pending: int
     prefix: str
+    replies: ReplyStrategy
+    correlation: str
     app_id: str | None
     user_id: bool | str
     lane: bool
@@ -83,6 +86,8 @@ class Face:
         links: int = 1,
         max_pending: int = 250_000,
         prefix: str = "rpc.",
+        replies: ReplyStrategy = Direct(),  # noqa: B008 - frozen
+        correlation: str = "sequence",
         app_id: str | None = None,
         user_id: bool | str = False,
         lane: bool = True,
@@ -105,6 +110,8 @@ class Face:
                 app_id=app_id,
                 user_id=_named_user(user_id, self._transport.user),
                 filters=check_filters(filters),
+                replies=replies,
+                correlation=correlation,
             ),
             prefix=prefix,
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import resilient_rpc
-from resilient_rpc import policies, stores, testing
+from resilient_rpc import policies, replies, stores, testing
 from resilient_rpc.events import PolicyEvent
 
 NAMES = [
@@ -37,11 +37,15 @@ STORES = [
 ]  # fmt: skip
 
 
+REPLIES = ["Direct", "Exclusive", "Named", "PerCall", "Pool"]
+
+
 def test_the_public_names_are_these() -> None:
     assert resilient_rpc.__all__ == NAMES
     assert sorted(NAMES) == NAMES
     assert testing.__all__ == TESTING
     assert sorted(TESTING) == TESTING
+    assert replies.__all__ == REPLIES
     assert stores.__all__ == STORES
     assert sorted(STORES) == STORES
 

@@ -130,6 +130,7 @@ class Serving:
             batching=options.batching,
             backoff=options.backoff,
             done=self._answered,
+            hub=hub,
         )
         self._executor = Executor(
             loop,
@@ -470,6 +471,7 @@ class Serving:
             "slots": self._scheduler.slots,
             "unacked": len(self._letters),
             "unconfirmed_replies": self._outbox.pending,
+            "replies_returned": self._outbox.unwanted,
             "expired": self._expired,
             "cancelled": self._control.cancelled,
             "cancels_ignored": self._control.ignored,

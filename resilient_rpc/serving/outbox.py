@@ -12,13 +12,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from resilient_rpc import events
 from resilient_rpc.coalescer import Coalescer
 from resilient_rpc.errors import ConfigurationError, ProtocolError
 from resilient_rpc.serving.forwards import Forwards
 from resilient_rpc.serving.job import Letter
 from resilient_rpc.transport import filtering
 from resilient_rpc.transport.backoff import Backoff
-from resilient_rpc.transport.base import Delivery, Publisher, Transport
+from resilient_rpc.transport.base import DIRECT_REPLY, Delivery, Publisher, Transport
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.properties import Template, encode_headers
 from resilient_rpc.transport.session_loop import SessionLoop
@@ -59,9 +60,12 @@ class Outbox:
         backoff: Backoff,
         done: Callable[[Letter], None],
         filters: Filters | None = None,
+        hub: events.Events | None = None,
     ) -> None:
         self._transport, self._done, self._filters = transport, done, filters
-        self._batching = batching
+        self._batching, self._hub = batching, hub
+        self.unwanted = 0
+        """Answers that no queue took: whoever asked has gone."""
         self._coalescer: Coalescer[Answered] = Coalescer(loop, self.flush)
         self.forwards = Forwards(self._coalescer.wake)
         self._unsent: deque[Parcel] = deque()
@@ -207,7 +211,9 @@ class Outbox:
             body, properties = filtering.outgoing(self._filters, _message(letter, body, correlation, now))
         else:
             properties = self._template(letter).fill(correlation, now)
-        tag = session.publish(letter.reply_to, body, properties, mandatory=False)
+        # On direct reply-to a broker before 4.2 returns beside the delivery, and later ones never do.
+        mandatory = not letter.reply_to.startswith(DIRECT_REPLY)
+        tag = session.publish(letter.reply_to, body, properties, mandatory=mandatory)
         self._unconfirmed[tag] = parcel
 
     def _template(self, letter: Letter) -> Template:
@@ -250,7 +256,14 @@ class Outbox:
                 self._done(letter)
 
     def returned(self, correlation_id: str, code: int, text: str) -> None:  # noqa: ARG002
-        """A forward. Replies are not mandatory: on direct reply-to a return comes beside the delivery."""
+        """A reply whose queue is gone, or a forward. Its confirm follows."""
+        for parcel in self._unconfirmed.values():
+            letter = parcel.letters[-1]
+            if (letter.correlation_id or "") == correlation_id and not letter.reply_to.startswith(DIRECT_REPLY):
+                self.unwanted += len(parcel.letters)
+                if self._hub is not None:
+                    self._hub.emit(events.ReplyReturned(reply_to=letter.reply_to, calls=len(parcel.letters)))
+                return
         self.forwards.returned(correlation_id)
 
     def delivered(self, delivery: Delivery) -> None:

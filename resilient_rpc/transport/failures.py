@@ -89,6 +89,11 @@ def connection_lost(cause: BaseException) -> ConnectionLost:
     return error
 
 
+def reply_queue_gone() -> ConnectionLost:
+    """There is a session again, and the queue that its answer was to go to is not there any more."""
+    return ConnectionLost("the connection was lost while the call was on its way, and its reply queue is gone")
+
+
 def client_closed(*, sent: bool) -> ConnectionLost:
     """The link was closed while it waited."""
     return ConnectionLost("the client was closed", certainty=None if sent else NOT_EXECUTED)

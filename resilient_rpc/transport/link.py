@@ -7,7 +7,6 @@ there is no session the entries wait in the queue, until their deadline at most.
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections import deque
@@ -21,11 +20,13 @@ from resilient_rpc.runtime import AsyncioRuntime
 from resilient_rpc.transport import failures, filtering
 from resilient_rpc.transport.base import Publisher, Transport
 from resilient_rpc.transport.batching import Route, Target, plan
+from resilient_rpc.transport.correlation import ids_of, suffix_of
 from resilient_rpc.transport.deadlines import Deadlines
 from resilient_rpc.transport.entry import Entry
 from resilient_rpc.transport.options import LinkOptions
 from resilient_rpc.transport.outstanding import Outstanding
 from resilient_rpc.transport.replies import Replies
+from resilient_rpc.transport.reply_desk import ReplyDesk
 from resilient_rpc.transport.session_loop import SessionLoop
 from resilient_rpc.transport.templates import Templates, headers_of, type_of
 from resilient_rpc.wire.filters import Filters, Message
@@ -50,11 +51,13 @@ class Link:
         self._transport = transport
         self._coalescer: Coalescer[Entry] = Coalescer(runtime.loop, self._flush)
         self._queue: deque[Entry] = deque()
-        self._calls = Outstanding()
+        self._suffix = suffix_of(options.correlation)
+        self._calls = Outstanding(survives=options.replies.survives, suffixed=self._suffix is not None)
         self._deadlines: Deadlines[Entry] = Deadlines(runtime.loop, runtime.now, self._expired)
         self._targets: dict[str, Target] = {}
         self.routes: dict[tuple[str, Safety], tuple[Route, str]] = {}
-        self._templates = Templates(options.app_id, options.user_id)
+        self._desk = ReplyDesk(options.replies, lambda: Templates(options.app_id, options.user_id))
+        self._batching = None if options.replies.alone else options.batching
         self._filters = Filters(options.filters) if options.filters else None
         self._blocked: str | None = None
         self._replies = Replies(self._calls, options, filters=self._filters, hub=hub, now=runtime.now, stray=stray)
@@ -63,7 +66,7 @@ class Link:
         self._sessions: SessionLoop[Publisher] = SessionLoop(
             self._open, opened=self._opened, failed=self._failed, urgent=self._waiting, backoff=options.backoff
         )
-        self.ids = itertools.count(1)  # next() on it is atomic
+        self.ids = ids_of(options.correlation)
         self.submit = self._coalescer.add  # takes a call, from any thread
         self.delivered = self._replies.delivered  # reports of the session; more of them below
         self.confirmed, self.returned = self._calls.confirmed, self._calls.returned
@@ -135,7 +138,7 @@ class Link:
         session.flush()
 
     def _group(self, entries: Sequence[Entry]) -> Sequence[Sequence[Entry]]:
-        batching = self._options.batching
+        batching = self._batching
         if batching is None or len(entries) <= 1:
             return [(entry,) for entry in entries]
         routes = {entry.route for entry in entries}
@@ -163,33 +166,35 @@ class Link:
             for entry in group:
                 self._expired(entry)
             return True
-        number = self._published + 1  # the tag that this session will give it
+        number = self._published + 1  # the tag that this session will give it, after those of the sessions before
         try:
             token = first.route.target.token or self._calls.introduce(first.route.target)
             correlation, expiration = f"{token}.{number}", math.ceil(left * 1000)
+            if self._suffix is not None:
+                correlation = f"{correlation}.{self._suffix(first.id)}"
             if self._filters is not None:
-                message = self._message(session, group, body, correlation, expiration)
+                message = self._message(group, body, correlation, expiration)
                 body, properties = filtering.outgoing(self._filters, message)
             else:
-                template = self._templates.get(first.method, len(group), first.route)
+                template = self._desk.templates.get(first.method, len(group), first.route)
                 properties = template.fill(correlation, int(time.time()), expiration)
-            tag = session.publish(first.route.target.name, body, properties, mandatory=True)
+            session.publish(first.route.target.name, body, properties, mandatory=True)
         except (ProtocolError, ConfigurationError) as error:
             self._calls.fail(group, error)
             return True
         except OSError:  # `lost` follows
             return False
-        self._published = tag
+        self._published = number
         self.messages += 1
         for entry in group:
-            entry.message = tag
+            entry.message = number
             entry.data = b""
-        self._calls.unconfirmed[tag] = group
+        self._calls.unconfirmed[number] = group
+        if self._desk.leases is not None:
+            self._desk.leases.sent(first)
         return True
 
-    def _message(
-        self, session: Publisher, group: Sequence[Entry], body: bytes, correlation: str, expiration: int
-    ) -> Message:
+    def _message(self, group: Sequence[Entry], body: bytes, correlation: str, expiration: int) -> Message:
         """What filters are shown; the properties are those of the templates."""
         first, count = group[0], len(group)
         return Message(
@@ -199,7 +204,7 @@ class Link:
             content_type=first.route.codec.content_type,
             headers=headers_of(first.method, count, first.route),
             correlation_id=correlation,
-            reply_to=session.reply_to,
+            reply_to=self._desk.templates.reply_to,
             type=type_of(count),
             expiration=expiration,
             timestamp=int(time.time()),
@@ -229,7 +234,10 @@ class Link:
             self._send()
 
     def lost(self, error: BaseException) -> None:
-        """The session ended: what was sent gets no answer any more; what was not waits for the next session."""
+        """The session ended: what was sent gets no answer any more; what was not waits for the next session.
+
+        Where replies arrive at a queue that outlives the session, what the broker has confirmed still waits.
+        """
         self._sessions.lost(error)
         self._blocked = None
         self._calls.lost(error)
@@ -240,18 +248,21 @@ class Link:
     # -- the session
 
     async def _open(self) -> Publisher:
-        return await self._transport.publisher(self, replies=True, timeout=self._transport.connect_timeout)
+        replies, timeout = self._desk.queues or True, self._transport.connect_timeout
+        return await self._transport.publisher(self, replies=replies, timeout=timeout)
 
     def _opened(self, session: Publisher) -> None:
-        self._calls.renew()
-        self._published = 0
-        self._replies.address = session.reply_to
-        self._templates.reset(session.reply_to)
+        self._published = self._published if session.kept else 0
+        self._calls.renew(self._published)
+        self._desk.opened(session)
+        self._replies.address = self._desk.address
+        self._calls.ended = self._desk.leases.ended if self._desk.leases is not None else None
         self._hub.emit(events.ConnectionStateChanged(state="connected"))
         if self._queue:
             self._send()
 
     def _failed(self, error: BaseException) -> None:
+        self._desk.refused(error)
         self._hub.emit(events.ConnectionStateChanged(state="failed", reason=str(error)))
         if isinstance(error, ConfigurationError):  # waiting will not help
             queue, self._queue = self._queue, deque()

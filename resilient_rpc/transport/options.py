@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from resilient_rpc.errors import ConfigurationError, TooLarge
 from resilient_rpc.transport.backoff import Backoff
 from resilient_rpc.transport.batching import Batching
+from resilient_rpc.transport.correlation import check_correlation
+from resilient_rpc.transport.reply_queues import Direct, ReplyStrategy, check_replies
 from resilient_rpc.transport.tables import short_string
 from resilient_rpc.wire.filters import Filter, check_filters
 from resilient_rpc.wire.limits import Limits
@@ -16,7 +18,8 @@ from resilient_rpc.wire.limits import Limits
 class LinkOptions:
     """What a client's links have in common.
 
-    `max_pending`: calls that may wait on one link (default 250,000).
+    `max_pending`: calls that may wait on one link (default 250,000). `replies`: where they arrive (default `Direct()`).
+    `correlation`: what correlation ids end with (default ``sequence``; see `transport.correlation`).
     """
 
     batching: Batching | None = field(default_factory=Batching)
@@ -27,6 +30,8 @@ class LinkOptions:
     user_id: str | None = None
     """The connection's user, where requests shall say who sends them; the broker checks it."""
     filters: tuple[Filter, ...] = ()
+    replies: ReplyStrategy = field(default_factory=Direct)
+    correlation: str = "sequence"
 
     def __post_init__(self) -> None:
         if self.batching is not None and not isinstance(self.batching, Batching):
@@ -36,6 +41,8 @@ class LinkOptions:
         if type(self.max_pending) is not int or self.max_pending < 1:
             raise ConfigurationError(f"max_pending={self.max_pending!r}: give a whole number of at least 1")
         check_filters(self.filters)
+        check_replies(self.replies)
+        check_correlation(self.correlation)
         for name in ("app_id", "user_id"):
             value = getattr(self, name)
             if value is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from resilient_rpc.errors import RpcError
 from resilient_rpc.transport import failures
@@ -18,23 +18,40 @@ MAX_DIGITS = 20
 class Outstanding:
     """See the module. A message is known by its number, and to others by its correlation id, ``<token>.<number>``."""
 
-    __slots__ = ("entries", "tokens", "unconfirmed")
+    __slots__ = ("_before", "_suffixed", "_survives", "ended", "entries", "tokens", "unconfirmed")
 
-    def __init__(self) -> None:
+    def __init__(self, *, survives: bool = False, suffixed: bool = False) -> None:
+        """`survives`: calls that the broker has outlive the session on which they were sent.
+
+        `suffixed`: something follows on the number in correlation ids, behind another dot.
+        """
+        self._survives, self._suffixed = survives, suffixed
+        self._before = 0
+        """Messages that earlier sessions have sent: the tags of each session begin at 1."""
+        self.ended: Callable[[Entry], None] | None = None
+        """Is told of each call that has ended."""
         self.entries: dict[int, Entry] = {}
         self.unconfirmed: dict[int, Sequence[Entry]] = {}
         """What travels in each message that the broker has not taken yet."""
         self.tokens: dict[str, Target] = {}
-        """A secret for each target and session: who serves one of them cannot answer calls to another."""
+        """A secret for each target and reply queue: who serves one of them cannot answer calls to another."""
 
     def introduce(self, target: Target) -> str:
-        """The token of a target on the session there is now."""
+        """The token of a target, as long as replies arrive where they arrive now."""
         token = target.token = secrets.token_urlsafe(16)
         self.tokens[token] = target
         return token
 
-    def renew(self) -> None:
-        """A new session has begun: its messages are numbered from 1 again, under other tokens."""
+    def renew(self, before: int = 0) -> None:
+        """A new session has begun. `before`: so many messages were sent whose replies arrive on it.
+
+        Without any, messages are numbered from 1 again, under other tokens, and what still waits for a reply to an
+        earlier session waits in vain.
+        """
+        self._before = before
+        if before:
+            return
+        self.fail([entry for entry in self.entries.values() if entry.message], failures.reply_queue_gone())
         for target in self.tokens.values():
             target.token = ""
         self.tokens.clear()
@@ -42,6 +59,8 @@ class Outstanding:
     def of_message(self, correlation: str) -> Sequence[Entry]:
         """The calls that travel in a message; none, if its token is not that of their target."""
         token, _, number = correlation.partition(".")
+        if self._suffixed:
+            number = number.partition(".")[0]
         if not number.isdecimal() or len(number) > MAX_DIGITS:
             return ()
         tag = int(number)
@@ -53,6 +72,7 @@ class Outstanding:
     def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:
         """The broker took, or refused, what was published."""
         unconfirmed = self.unconfirmed
+        tag += self._before
         tags = list(itertools.takewhile(lambda known: known <= tag, unconfirmed)) if multiple else (tag,)
         for known in tags:
             group = unconfirmed.pop(known, ())
@@ -66,9 +86,12 @@ class Outstanding:
             self.fail(group, failures.returned(group[0].route.target.name, code, text))
 
     def lost(self, error: BaseException) -> None:
-        """The session ended: what was sent gets no answer any more."""
+        """The session ended: what was sent gets no answer any more, or nobody knows whether it does."""
+        if self._survives:
+            gone = [entry for group in self.unconfirmed.values() for entry in group]
+        else:
+            gone = [entry for entry in self.entries.values() if entry.message]
         self.unconfirmed.clear()
-        gone = [entry for entry in self.entries.values() if entry.message]
         self.fail(gone, failures.connection_lost(error))
 
     # -- the end of a call
@@ -77,6 +100,8 @@ class Outstanding:
         """It has ended, or is about to: forget it, and its deadline."""
         self.entries.pop(entry.id, None)
         entry.bucket.pop(entry.id, None)
+        if self.ended is not None:
+            self.ended(entry)
 
     def fail(self, group: Iterable[Entry], error: RpcError) -> None:
         """End each of them."""

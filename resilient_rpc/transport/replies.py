@@ -31,7 +31,7 @@ class Replies:
         self._calls, self._limits, self._filters = calls, options.limits, filters
         self._hub, self._now, self._count_stray = hub, now, stray
         self.address = ""
-        """Where they arrive, on the session there is now."""
+        """Where they arrive, on the session there is now; empty: each at the queue that its delivery names."""
 
     def delivered(self, delivery: Delivery) -> None:
         """A reply."""
@@ -44,7 +44,7 @@ class Replies:
         try:
             if self._filters is not None:
                 self._limits.check_body(len(delivery.body), "the reply")
-                delivery, _ = filtering.incoming(self._filters, delivery, "reply", self.address)
+                delivery, _ = filtering.incoming(self._filters, delivery, "reply", self.address or delivery.routing_key)
                 properties = delivery.properties
             codec = codec_for(properties.get("content_type"), properties.get("content_encoding"))
             self._limits.check_body(len(delivery.body), "the reply")
@@ -61,6 +61,8 @@ class Replies:
                 continue
             del table[entry.id]
             entry.bucket.pop(entry.id, None)
+            if calls.ended is not None:
+                calls.ended(entry)
             if entry.method != method:
                 method = entry.method
                 target.modern = modern

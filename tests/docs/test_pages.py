@@ -24,6 +24,7 @@ IN_MEMORY = [
     "exactly-once.md",
     "policies.md",
     "plugins.md",
+    "replies-and-naming.md",
     "server-policies.md",
     "testing.md",
     "write-a-store.md",

@@ -13,7 +13,19 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from resilient_rpc import AsyncClient, Batching, Classic, Client, Compression, Limits, Quorum, RpcError, Server, errors
+from resilient_rpc import (
+    AsyncClient,
+    Batching,
+    Classic,
+    Client,
+    Compression,
+    Limits,
+    Quorum,
+    RpcError,
+    Server,
+    errors,
+    replies,
+)
 from resilient_rpc.caller import default_policies
 from resilient_rpc.chain import ORDER, Plan
 from resilient_rpc.cli.fail import FAILED, NOBODY_KNOWS, NOT_EXECUTED, USAGE
@@ -38,6 +50,7 @@ from resilient_rpc.policies import (
 )
 from resilient_rpc.stores import Began, MemoryStore, RedisLock, RedisStore, SqlStore
 from resilient_rpc.transport import deadletters
+from resilient_rpc.transport.correlation import STRATEGIES
 from resilient_rpc.transport.memory.publisher import MemoryPublisher
 from resilient_rpc.transport.properties import decode_headers, decode_properties
 from resilient_rpc.transport.urls import AmqpUrl
@@ -128,6 +141,19 @@ def test_every_field_is_documented_with_its_default(kind: type[Any]) -> None:
 @pytest.mark.parametrize("kind", [Classic, Quorum])
 def test_every_setting_of_a_queue_is_documented_with_its_default(kind: type[Any]) -> None:
     assert _documented("Queues") == _parameters(kind)
+
+
+def test_every_setting_of_a_reply_strategy_is_documented() -> None:
+    kinds = [getattr(replies, name) for name in replies.__all__]
+    expected = {f"{kind.__name__}.{name}": default for kind in kinds for name, default in _parameters(kind).items()}
+    assert _documented("Reply strategies") == expected
+    rows = rows_of(DOCS / "replies-and-naming.md", "Where replies arrive")
+    assert {row[0].partition("(")[0] for row in rows} == set(replies.__all__)
+
+
+def test_every_kind_of_correlation_id_is_documented() -> None:
+    rows = rows_of(DOCS / "replies-and-naming.md", "Correlation ids")
+    assert [row[0].strip('"') for row in rows] == [*STRATEGIES]
 
 
 def test_every_policy_is_documented_with_its_settings() -> None:

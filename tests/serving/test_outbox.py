@@ -76,7 +76,7 @@ def test_a_letter_is_done_when_its_reply_is_confirmed_and_not_before() -> None:
         b.answer(letter)
         session = await b.sent(1)
         [message] = session.sent
-        assert (message.target, message.correlation_id, message.mandatory) == ("rpc.reply.x", "t.1", False)
+        assert (message.target, message.correlation_id, message.mandatory) == ("rpc.reply.x", "t.1", True)
         assert message.properties["type"] == "rpc.reply"
         assert b.outbox.pending == 1
         assert b.done == []

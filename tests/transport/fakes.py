@@ -43,7 +43,7 @@ class FakePublisher:
         self.replies = replies
         self.reply_to = REPLY_TO if replies else ""
         self.addresses: Sequence[str] = (self.reply_to,)
-        self.kept = isinstance(replies, ReplyQueues) and replies.epoch > 0
+        self.kept = isinstance(replies, ReplyQueues) and replies.kind == "named" and replies.epoch > 0
         self.writable = True
         self.sent: list[Published] = []
         self.raises: BaseException | None = None

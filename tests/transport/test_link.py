@@ -323,7 +323,7 @@ class TestSending:
             for number in range(2500):
                 b.submit(f"shop.m{number}")
             await settle()
-            assert len(b.link._templates) <= 1000
+            assert len(b.link._desk.templates) <= 1000
 
         run(scenario)
 
