@@ -8,7 +8,7 @@ import contextvars
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -195,6 +195,13 @@ class AsyncioRuntime:
                 timer.cancel()
             for pending in pendings:
                 pending.unwatch(wake)
+
+
+async def end_all(tasks: Collection[asyncio.Future[Any]]) -> None:
+    """Cancel them, and wait until all have ended, in whatever."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.loops import end_all
 
 if TYPE_CHECKING:
     from resilient_rpc.call import Call
@@ -44,7 +45,5 @@ async def map_calls(
     try:
         await asyncio.gather(*tasks)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_all(tasks)
     return results

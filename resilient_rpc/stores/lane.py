@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from resilient_rpc.coalescer import Coalescer
+from resilient_rpc.loops import end_all
 from resilient_rpc.stores.base import New, TakenOver
 from resilient_rpc.stores.cluster import Cluster
 from resilient_rpc.stores.connect import Kind, RedisUrl
@@ -74,9 +75,7 @@ class Lane:
         while self._coalescer.inbox:
             self._coalescer.inbox.popleft().fail(unavailable("closed", sent=False))
         while tasks := [*(flight.task for flight in self._flights), *self._disowning, *self._beside]:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_all(tasks)
         await self.nodes.aclose()
 
     def _flush(self) -> None:

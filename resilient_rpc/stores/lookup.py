@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from redis.exceptions import ResponseError
 
+from resilient_rpc.loops import end_all
 from resilient_rpc.stores.connect import Address, RedisUrl
 from resilient_rpc.stores.errors import StoreError
 from resilient_rpc.stores.faults import unavailable
@@ -89,9 +90,7 @@ async def first_of(asks: Iterable[Coroutine[Any, Any, T]]) -> T:
                     return answer
                 nothing.append(answer)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_all(tasks)
     if nothing:
         return nothing[0]
     raise fault_of_connection(errors[-1], sent=False)

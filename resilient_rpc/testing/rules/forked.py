@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 
 from resilient_rpc.call import Call
+from resilient_rpc.loops import end_all
 from resilient_rpc.policy import Policy
 from resilient_rpc.runtime import BlockingRuntime, drive
 from resilient_rpc.testing.lab import Lab, echo, expect
@@ -29,9 +30,7 @@ def fork(lab: Lab) -> None:
         tasks = [asyncio.create_task(policy(lab.call(n), ScriptedPeer(hang()))) for n in range(lab.crowd)]
         await asyncio.sleep(1.0)
         said = in_child(lambda: _call_in_child(lab, policy))
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_all(tasks)
         return said
 
     (said,) = lab.settled(scenario)
