@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from resilient_rpc.errors import ConfigurationError, ProtocolError
-from resilient_rpc.transport.base import Publisher
+from resilient_rpc.transport.base import Publisher, up_to
 
 log = logging.getLogger(__name__)
 TRIES = 3
@@ -67,8 +67,7 @@ class Forwards:
 
     def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:
         """See `PublisherEvents`."""
-        known = [each for each in self._unconfirmed if each <= tag] if multiple else [tag]
-        for each in known:
+        for each in up_to(tag, self._unconfirmed) if multiple else (tag,):
             forward = self._unconfirmed.pop(each, None)
             if forward is None:
                 continue

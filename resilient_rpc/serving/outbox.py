@@ -19,7 +19,7 @@ from resilient_rpc.serving.forwards import Forwards
 from resilient_rpc.serving.job import Letter
 from resilient_rpc.transport import filtering
 from resilient_rpc.transport.backoff import Backoff
-from resilient_rpc.transport.base import DIRECT_REPLY, Delivery, Publisher, Transport
+from resilient_rpc.transport.base import DIRECT_REPLY, Delivery, Publisher, Transport, up_to
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.properties import Template, encode_headers
 from resilient_rpc.transport.session_loop import SessionLoop
@@ -237,7 +237,7 @@ class Outbox:
             if parcel is not None:
                 self._ended(parcel, ok=ok)
         else:
-            for known in [known for known in unconfirmed if known <= tag]:
+            for known in up_to(tag, unconfirmed):
                 self._ended(unconfirmed.pop(known), ok=ok)
         if not unconfirmed and not self.pending:
             self._drained.set()

@@ -9,7 +9,8 @@ an implementation contains it if it does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -60,6 +61,11 @@ class QueueSpec:
     """How often a message may come back before the *server* has it dead-lettered; None: nothing is counted here."""
     control: str = ""
     """The fan-out exchange to which each consumer binds a control queue of its own; empty: it has none."""
+
+
+def up_to(tag: int, unconfirmed: Iterable[int]) -> list[int]:
+    """What a confirm of `tag` with ``multiple`` says of those that wait for theirs, in the order of their tags."""
+    return list(itertools.takewhile(lambda waiting: waiting <= tag, unconfirmed))
 
 
 class PublisherEvents(Protocol):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 
 from resilient_rpc.errors import RpcError
 from resilient_rpc.transport import failures
+from resilient_rpc.transport.base import up_to
 from resilient_rpc.transport.batching import Target
 from resilient_rpc.transport.entry import Entry
 
@@ -73,8 +73,7 @@ class Outstanding:
         """The broker took, or refused, what was published."""
         unconfirmed = self.unconfirmed
         tag += self._before
-        tags = list(itertools.takewhile(lambda known: known <= tag, unconfirmed)) if multiple else (tag,)
-        for known in tags:
+        for known in up_to(tag, unconfirmed) if multiple else (tag,):
             group = unconfirmed.pop(known, ())
             if not ok:
                 self.fail(group, failures.nacked())
