@@ -11,7 +11,7 @@ from resilient_rpc.call import Call, Reply
 from resilient_rpc.policies.settings import check_seconds
 from resilient_rpc.policy import Handler, Runtime
 from resilient_rpc.runtime import drive, running_runtime
-from resilient_rpc.testing.clock import VirtualClock
+from resilient_rpc.testing.clock import VirtualClock, without_errors
 
 T = TypeVar("T")
 Make = Callable[[], Coroutine[Any, Any, T]]
@@ -115,11 +115,7 @@ class AsyncioBench(Bench):
             return await asyncio.gather(*[asyncio.create_task(maker()) for maker in makers], return_exceptions=True)
 
         results = self._runner.run(gather())
-        if not return_errors:
-            for result in results:
-                if isinstance(result, BaseException):
-                    raise result
-        return results
+        return results if return_errors else without_errors(results)
 
     def advance(self, seconds: float) -> None:
         """See `Bench`."""

@@ -101,11 +101,7 @@ class VirtualClock:
         with asyncio.Runner(loop_factory=self.new_loop) as runner:
             results = runner.run(together())
         self._settle()
-        if not return_errors:
-            for result in results:
-                if isinstance(result, BaseException):
-                    raise result
-        return results
+        return results if return_errors else without_errors(results)
 
     def advance(self, seconds: float) -> None:
         """Let so much time pass, with all that falls due in it; then wait until that has been done."""
@@ -233,3 +229,11 @@ def _where(thread: threading.Thread, patience: float) -> str:
     return (
         f"{thread.name} has done nothing for {patience:g} s of real time. It waits outside of the clock, at:\n{stack}"
     )
+
+
+def without_errors(outcomes: list[Any]) -> list[Any]:
+    """The outcomes, if none is an error: the first one is raised."""
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return outcomes
