@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from resilient_rpc.chain.order import ORDER
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.events import PolicyBypassed, PolicyEvent
 from resilient_rpc.policies import chaos_kinds as kinds
@@ -49,21 +50,7 @@ class Chaos:
     """
 
     role: ClassVar[str] = "chaos"
-    below: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        (
-            "fallback",
-            "cache",
-            "deadline",
-            "bulkhead",
-            "retry",
-            "hedge",
-            "breaker",
-            "rate_limit",
-            "adaptive_limit",
-            "attempt_timeout",
-        ),
-        _INSIDE,
-    )
+    below: ClassVar[Mapping[str, str]] = {other: _INSIDE for other in ORDER if other != "chaos"}
 
     rate: float = 0.001
     """Share of the attempts that are disturbed, from 0 to 1."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from resilient_rpc.errors import BulkheadFull
 from resilient_rpc.events import CallRejected, PolicyBypassed
-from resilient_rpc.policies.naming import name_of
+from resilient_rpc.policies.naming import Named, name_of
 from resilient_rpc.policies.priority import Priority, check_priority, rank
 from resilient_rpc.policies.settings import check_count, check_name, check_seconds
 
@@ -15,12 +15,8 @@ if TYPE_CHECKING:
     from resilient_rpc.policies.permits import Permits
 
 
-class Queueing(Protocol):
+class Queueing(Named, Protocol):
     """The settings of a line."""
-
-    @property
-    def name(self) -> str:
-        """Shown in events and errors; empty: the class."""
 
     @property
     def queue(self) -> int:
