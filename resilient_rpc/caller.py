@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,7 @@ from resilient_rpc.runtime import AsyncioRuntime
 from resilient_rpc.settings import check_params, check_prefix, check_safety, check_tags, check_timeout
 from resilient_rpc.stats import CallStats
 from resilient_rpc.transport.base import Transport
-from resilient_rpc.transport.batching import Route
+from resilient_rpc.transport.batching import Route, Target
 from resilient_rpc.transport.entry import Entry
 from resilient_rpc.transport.link import Link
 from resilient_rpc.transport.options import LinkOptions
@@ -84,8 +84,10 @@ class CallerOptions:
 class Caller:
     """Bound to one pool, and so to the loop that the pool lives on; used from any thread through a runtime."""
 
-    def __init__(self, options: CallerOptions, events: Events, stats: CallStats) -> None:
-        self.options, self.stats = options, stats
+    def __init__(
+        self, options: CallerOptions, events: Events, stats: CallStats, plain: Container[str] = frozenset()
+    ) -> None:
+        self.options, self.stats, self._plain = options, stats, plain
         self._events = events
         self.chain = Chain(options.policies, self._carry)
         self._pool: Pool | None = None
@@ -108,6 +110,11 @@ class Caller:
     def pool(self) -> Pool | None:
         """The links; None before the first use."""
         return self._pool
+
+    def spell(self, service: str) -> None:
+        """Take note that `plain` has, or has no longer, this service; from any thread."""
+        for link in self._pool.links if self._pool is not None else ():
+            self._target(link, service)
 
     def build(
         self,
@@ -249,7 +256,11 @@ class Caller:
             declared = safety if safety is not UNSAFE else None
             meta = Meta(call.key, left if left > 0 else 1, int(time.time() * 1000), call.attempt, declared)
         elif call.key is not None or call.tags or call.trace:
-            meta = Meta(call.key, None, None, call.attempt, safety)
+            meta = None if route.target.plain else Meta(call.key, None, None, call.attempt, safety)
+            if meta is None and call.key is not None:
+                raise ConfigurationError(
+                    f"{method}: a call with an idempotency key, to a service of the dialect 'plain', which has none"
+                )
         if meta is not None and (call.tags or call.trace):
             meta.tags, meta.trace = dict(call.tags) or None, dict(call.trace or ()) or None
         number = next(link.ids)
@@ -263,9 +274,16 @@ class Caller:
         service, name = split_method(check_name(method))
         if len(link.routes) >= MAX_METHODS:
             link.routes.clear()
-        route = link.target(self.options.prefix + service).route(safety, self._codec)
+        route = self._target(link, service).route(safety, self._codec)
         link.routes[(method, safety)] = route, name
         return route, name
+
+    def _target(self, link: Link, service: str) -> Target:
+        target = link.target(self.options.prefix + service)
+        target.plain = service in self._plain
+        if target.plain:
+            target.modern = False
+        return target
 
     def _reply(self, entry: Entry, answer: Answer, call: Call) -> Reply:
         codec = entry.codec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 from resilient_rpc import forking
 from resilient_rpc.call import UNSAFE, Safety
@@ -15,6 +15,7 @@ from resilient_rpc.chain.classes import check_classes
 from resilient_rpc.chain.reload import hand_over
 from resilient_rpc.errors import ConfigurationError, RemoteError, UsageError
 from resilient_rpc.events import ChainReloaded, Event, Events, ReloadFailed
+from resilient_rpc.names import check_name
 from resilient_rpc.policy import Policy
 from resilient_rpc.service import Service
 from resilient_rpc.settings import check_safety
@@ -117,6 +118,7 @@ class Face:
         )
         self._events = Events()
         self._stats = CallStats()
+        self._plain: set[str] = set()
         self._caller: Caller | None = None
         self._newest: Caller | None = None
         self._reloading = threading.Lock()
@@ -169,15 +171,30 @@ class Face:
         """Counts, rates and times of the calls of this client."""
         return self._stats.snapshot()
 
-    def service(self, name: str) -> Service:
-        """The methods of a service as attributes: ``orders = client.service("orders"); orders.price(sku="A1")``."""
+    def service(self, name: str, *, dialect: Literal["full", "plain"] | None = None) -> Service:
+        """The methods of a service as attributes: ``orders = client.service("orders"); orders.price(sku="A1")``.
+
+        ``dialect="plain"`` declares, for all calls of this client to it, that its servers know JSON-RPC and nothing of
+        this library: they are sent no `meta`, so no tags and no keys (a call with one is refused), and no batches.
+        ``"full"`` takes that back; None leaves it as it is.
+        """
+        self._speak(check_name(name, "service"), dialect)
         return Service(self.call, name)  # type: ignore[attr-defined]  # both faces have it
+
+    def _speak(self, service: str, dialect: Any) -> None:
+        if dialect is None:
+            return
+        if dialect not in {"full", "plain"}:
+            raise ConfigurationError(f"dialect={dialect!r:.100}: give 'full' or 'plain'")
+        (self._plain.add if dialect == "plain" else self._plain.discard)(service)
+        if self._newest is not None:
+            self._newest.spell(service)
 
     def _new_caller(self) -> Caller:
         with self._reloading:  # none may begin with the chain of before while another one takes its place
             if self._closed:
                 raise UsageError("the client is closed")
-            self._newest = Caller(self._options, self._events, self._stats)
+            self._newest = Caller(self._options, self._events, self._stats, self._plain)
             return self._newest
 
 

@@ -73,12 +73,14 @@ C = TypeVar("C", bound=Outgoing)
 class Target:
     """What is known of one queue's servers: whether they are ours, how quick, how free."""
 
-    __slots__ = ("_routes", "_seconds", "_touched", "modern", "name", "room", "token")
+    __slots__ = ("_routes", "_seconds", "_touched", "modern", "name", "plain", "room", "token")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.modern = False
         """A reply of it carried `rpc-version`: it understands batches and `meta`."""
+        self.plain = False
+        """Never to be sent either, whatever its replies carry."""
         self.room = 1
         self.token = ""
         """Stands before the dot of the correlation ids of messages to it, on the session there is now."""

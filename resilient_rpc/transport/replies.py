@@ -65,7 +65,7 @@ class Replies:
                 calls.ended(entry)
             if entry.method != method:
                 method = entry.method
-                target.modern = modern
+                target.modern = modern and not target.plain
                 learn = target.learner(method, self._now()) if modern else None
             if learn is not None:
                 learn(answer)
