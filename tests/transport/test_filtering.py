@@ -73,17 +73,17 @@ def test_a_filter_changes_body_content_and_headers_and_nothing_else() -> None:
 
 def test_what_arrives_is_read_as_the_filter_leaves_it() -> None:
     filters = Filters([Changes(body=b"plain", content_encoding=None, headers={"rpc-version": "2"}, principal="key-1")])
-    seen, principal = filtering.incoming(filters, delivery(content_encoding="gzip"), "reply", "address")
-    assert (seen.body, principal, seen.tag, seen.redelivered) == (b"plain", "key-1", 4, True)
+    seen, left = filtering.incoming(filters, delivery(content_encoding="gzip"), "reply", "address")
+    assert (seen.body, left.principal, seen.tag, seen.redelivered) == (b"plain", "key-1", 4, True)
     assert seen.properties["content_encoding"] is None
     assert decode_headers(seen.properties["headers"]) == {"rpc-version": "2"}
 
 
 def test_headers_that_nobody_touched_are_not_encoded_again() -> None:
     came = delivery()
-    seen, principal = filtering.incoming(Filters([Changes()]), came, "reply", "address")
+    seen, left = filtering.incoming(Filters([Changes()]), came, "reply", "address")
     assert seen.properties["headers"] is came.properties["headers"]
-    assert principal is None
+    assert left.principal is None
 
 
 def test_a_message_without_any_property_can_be_filtered() -> None:
