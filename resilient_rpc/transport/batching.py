@@ -8,7 +8,7 @@ last reported. An unknown method travels alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -67,7 +67,16 @@ class Route:
         self.target, self.safety, self.codec = target, safety, codec
 
 
+class Routed(Outgoing, Protocol):
+    """A call that knows its way."""
+
+    @property
+    def route(self) -> Route:
+        """Where it goes, and with which others it may share a message."""
+
+
 C = TypeVar("C", bound=Outgoing)
+R = TypeVar("R", bound=Routed)
 
 
 class Target:
@@ -116,6 +125,23 @@ class Target:
         """Forget everything that has not been heard of for a while."""
         if self._seconds and now - self._touched > IDLE:
             self._seconds.clear()
+
+
+def grouped(calls: Sequence[R], batching: Batching | None, now: Callable[[], float]) -> Sequence[Sequence[R]]:
+    """The messages for these calls; None: each travels alone, as all do to a target of which nothing is known."""
+    if batching is None or len(calls) <= 1:
+        return [(call,) for call in calls]
+    routes = {call.route for call in calls}
+    groups: list[Sequence[R]] = []
+    instant = now()
+    for route in routes:
+        same = calls if len(routes) == 1 else [call for call in calls if call.route is route]
+        if route.target.modern:
+            route.target.refresh(instant)
+            groups.extend(plan(route.target, same, batching))
+        else:
+            groups.extend([call] for call in same)
+    return groups
 
 
 def plan(target: Target, calls: Iterable[C], batching: Batching) -> list[list[C]]:

@@ -19,7 +19,7 @@ from resilient_rpc.errors import ConfigurationError, ProtocolError, RpcError
 from resilient_rpc.runtime import AsyncioRuntime
 from resilient_rpc.transport import failures, filtering
 from resilient_rpc.transport.base import Publisher, Transport
-from resilient_rpc.transport.batching import Route, Target, plan
+from resilient_rpc.transport.batching import Route, Target, grouped
 from resilient_rpc.transport.correlation import ids_of, suffix_of
 from resilient_rpc.transport.deadlines import Deadlines
 from resilient_rpc.transport.entry import Entry
@@ -128,7 +128,7 @@ class Link:
         queue = self._queue
         while queue:
             waiting = [entry for entry in _take(queue, AT_ONCE) if not entry.done()]
-            groups = self._group(waiting)
+            groups = grouped(waiting, self._batching, self._now)
             for position, group in enumerate(groups):
                 # Where the socket is full, the rest goes when it takes data again; at an end, on the next session.
                 if not session.writable or not self._publish(session, group):
@@ -136,22 +136,6 @@ class Link:
                     session.flush()
                     return
         session.flush()
-
-    def _group(self, entries: Sequence[Entry]) -> Sequence[Sequence[Entry]]:
-        batching = self._batching
-        if batching is None or len(entries) <= 1:
-            return [(entry,) for entry in entries]
-        routes = {entry.route for entry in entries}
-        groups: list[Sequence[Entry]] = []
-        now = self._now()
-        for route in routes:
-            same = entries if len(routes) == 1 else [entry for entry in entries if entry.route is route]
-            if route.target.modern:
-                route.target.refresh(now)
-                groups.extend(plan(route.target, same, batching))
-            else:
-                groups.extend([entry] for entry in same)
-        return groups
 
     def _publish(self, session: Publisher, group: Sequence[Entry]) -> bool:
         """Hand a message over; False: the session has ended, and nothing was sent."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from resilient_rpc.call import Safety
 from resilient_rpc.errors import ConfigurationError
-from resilient_rpc.transport.batching import IDLE, Batching, Target, plan
+from resilient_rpc.transport.batching import IDLE, Batching, Route, Target, grouped, plan
 from resilient_rpc.wire.codec import JSON, MSGPACK
 from resilient_rpc.wire.envelope import Answer, ForeignError, ReplyMeta
 
@@ -19,6 +19,13 @@ from resilient_rpc.wire.envelope import Answer, ForeignError, ReplyMeta
 class Outgoing(NamedTuple):
     method: str
     data: bytes
+    number: int = 0
+
+
+class Routed(NamedTuple):
+    method: str
+    data: bytes
+    route: Route
     number: int = 0
 
 
@@ -125,6 +132,30 @@ def test_what_has_not_been_heard_of_for_a_while_is_forgotten() -> None:
     target.refresh(100.0 + IDLE + 0.1)
     assert seconds(target, "m") == math.inf
     target.refresh(10_000.0)
+
+
+def test_messages_never_mix_routes_and_each_keeps_the_order_of_its_calls() -> None:
+    routes = []
+    for name in ("rpc.a", "rpc.b"):
+        target = Target(name)
+        target.modern = True
+        learn(target, "m", answer(1, room=64))
+        routes.append(target.route(Safety.UNSAFE, JSON))
+    calls = [Routed("m", b"", routes[number % 2], number) for number in range(10)]
+    groups = grouped(calls, Batching(), lambda: 0.0)
+    assert sorted([call.number for call in group] for group in groups) == [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
+
+
+def test_without_batching_and_to_a_stranger_every_call_travels_alone() -> None:
+    stranger, known = Target("rpc.a"), Target("rpc.b")
+    known.modern = True
+    learn(known, "m", answer(1, room=64))
+    to_stranger = [Routed("m", b"", stranger.route(Safety.UNSAFE, JSON), number) for number in range(3)]
+    to_known = [call._replace(route=known.route(Safety.UNSAFE, JSON)) for call in to_stranger]
+    assert [len(group) for group in grouped(to_stranger, Batching(), lambda: 0.0)] == [1, 1, 1]
+    assert [len(group) for group in grouped(to_known, None, lambda: 0.0)] == [1, 1, 1]
+    assert [len(group) for group in grouped(to_known, Batching(), lambda: 0.0)] == [3]
+    assert grouped([], Batching(), lambda: 0.0) == []
 
 
 def test_no_message_holds_more_calls_than_the_servers_have_room_for() -> None:
