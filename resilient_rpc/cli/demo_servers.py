@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 from typing import Any
 
 from resilient_rpc.cli import demo_service
@@ -48,14 +49,23 @@ def servers_here(url: str, service: str, count: int) -> Iterator[Sequence[Server
 class ServerProcess:
     """``resilient-rpc serve`` in a process of its own. Its log is kept, to say why it ended."""
 
-    def __init__(self, url: str, service: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        service: str,
+        *,
+        module: str = demo_service.__name__,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Start it: ``server`` of `module`, with more `environment`."""
+        given = {demo_service.URL_VARIABLE: url, demo_service.SERVICE_VARIABLE: service, **environment}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
         self._heard = threading.Event()
         self._ready = False
         self.killed = False
         self._process = subprocess.Popen(  # noqa: S603 - this very package
-            [sys.executable, "-m", "resilient_rpc.cli", "serve", f"{demo_service.__name__}:server"],
-            env={**os.environ, demo_service.URL_VARIABLE: url, demo_service.SERVICE_VARIABLE: service},
+            [sys.executable, "-m", "resilient_rpc.cli", "serve", f"{module}:server"],
+            env={**os.environ, **given},
             stdin=subprocess.PIPE,  # its end tells the server that this process has ended
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -123,7 +133,6 @@ class ServerProcess:
 @contextmanager
 def servers_apart(url: str, service: str, count: int) -> Iterator[Sequence[ServerProcess]]:
     """Servers in processes of their own, all ready."""
-    _knock(url)
     with ExitStack() as running:
         processes = []
         for _ in range(count):
@@ -173,7 +182,7 @@ class SupplyApart:
             self._process = None
 
 
-def _knock(url: str) -> None:
+def knock(url: str) -> None:
     """Connect once from here, which says better than three server processes what is wrong with the broker."""
     parsed = parse_url(url)
     attempts = len(parsed.hosts) if isinstance(parsed, AmqpUrl) else 1  # an attempt tries one host

@@ -93,10 +93,15 @@ def server() -> Server:
     The URL comes by the environment, where other users of the machine cannot read it. stdin is a pipe that `demo` never
     writes to: when it ends, `demo` has ended, however it did, and so does this.
     """
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     return build(os.environ[URL_VARIABLE], os.environ.get(SERVICE_VARIABLE, SERVICE))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Have this process end when stdin does."""
+    threading.Thread(target=_await_the_end, daemon=True).start()
+
+
+def _await_the_end() -> None:
     os.read(0, 1)
     os.kill(os.getpid(), signal.SIGTERM)

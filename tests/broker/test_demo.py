@@ -6,13 +6,16 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 pytestmark = pytest.mark.slow
 PROGRAM = [sys.executable, "-m", "resilient_rpc.cli"]
+ROW = re.compile(r"^( *[a-z][^\d\n]*?) {2,}(\d+) {2,}(\d+)$", re.MULTILINE)
 SERVER = """
 import os, time
 from resilient_rpc import Server
@@ -142,3 +145,36 @@ def test_a_server_that_is_told_to_stop_finishes_what_it_has_begun(
     assert call.communicate(timeout=20) == ('"done"\n', "")
     assert call.returncode == 0
     assert server.wait(timeout=20) == 0
+
+
+def test_each_key_takes_effect_once_while_servers_are_killed_and_nothing_is_left_in_redis(
+    run: Callable[..., subprocess.CompletedProcess[str]], amqp_url: str, redis_url: str, service: str
+) -> None:
+    parts = ["--calls", "0", "--phase", "0", "--keys", "60"]
+    done = run("demo", "--broker", amqp_url, "--redis", redis_url, "--service", service, *parts)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {name.strip(): (int(a), int(b)) for name, a, b in ROW.findall(done.stdout)}
+    assert rows["keys"] == (60, 60)
+    assert rows["calls"] == rows["answered"] == (100, 100)
+    assert rows["servers killed with SIGKILL"][0] >= 1
+    once, often = rows["keys that took effect once, by the ledger"], rows["more than once"]
+    assert rows["never"] == (0, 0)
+    assert once[0] + often[0] == once[1] + often[1] == 60
+    assert often[1] >= 40  # what is called twice without a key is done twice
+    assert rows["keys with different answers"] == (0, rows["keys with different answers"][1])
+    window = re.search(r"\((\d+) of them: the server died", done.stdout)
+    assert often[0] == (int(window[1]) if window else 0)
+    assert f"with keys, {once[0]} of 60 took effect once" in done.stdout
+    with redis.Redis.from_url(redis_url) as client:
+        assert list(client.scan_iter("rpc-demo-*")) == []
+    assert not list(Path(tempfile.gettempdir()).glob("resilient-rpc-demo-*"))
+
+
+def test_a_redis_that_cannot_be_reached_is_said_before_anything_begins(
+    run: Callable[..., subprocess.CompletedProcess[str]], amqp_url: str, service: str
+) -> None:
+    done = run("demo", "--broker", amqp_url, "--redis", "redis://:sesame@127.0.0.1:1/0", "--service", service)
+    assert done.returncode == 3
+    assert re.fullmatch(r"error: no use of the Redis at 127\.0\.0\.1:1: .*refused.*\n", done.stderr)
+    assert "sesame" not in done.stdout
+    assert "servers" not in done.stdout

@@ -108,7 +108,8 @@ def test_then_a_service_gets_into_trouble_with_and_without_policies(run: Run, se
     [
         (["--broker", "http://x"], "error: a URL begins with amqp://, amqps:// or memory://"),
         (["--broker", "amqp://localhost", "--servers", "1"], "error: --servers 1 leaves nobody after the kill"),
-        (["--calls", "0"], "Usage: "),
+        (["--calls", "-1"], "Usage: "),
+        (["--keys", "0"], "Usage: "),
         (["--service", "a.b"], "error: service name 'a.b'"),
     ],
 )
