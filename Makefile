@@ -9,7 +9,7 @@ PLUGINS := $(patsubst %/pyproject.toml,-e ./%,$(wildcard plugins/*/pyproject.tom
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv lint types docs servers test soak demo bench mutants clean
+.PHONY: help venv lint types docs servers test soak interop demo bench mutants clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: lint types docs servers  ## everything that must hold before a commit
 
 soak: .venv/.test servers  ## MINUTES=5 of faults under keyed calls: what was lost, done twice, left behind?
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+interop: .venv/.test servers  ## other languages and HAProxy: needs node with npm, a JDK with amqp-client, haproxy, systemd
+	@$(BIN)/python -m pytest interop $(PYTEST)
 
 demo: .venv/.core  ## watch a call survive, without any server installed
 	@$(BIN)/resilient-rpc demo
