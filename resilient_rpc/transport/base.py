@@ -57,6 +57,8 @@ class QueueSpec:
     """Declare the dead-letter exchange and this service's `.dead` and `.expired` queues too."""
     max_dead: int | None = 100_000
     """How many messages the `.dead` queue keeps, the newest; None: all."""
+    fanout: str = ""
+    """An exchange: what is published to it reaches every consumer of this queue, each at most once. Empty: none."""
     delivery_limit: int | None = None
     """How often a message may come back before the *server* has it dead-lettered; None: nothing is counted here."""
     control: str = ""
@@ -116,7 +118,7 @@ class Publisher(Protocol):
         `ConnectionError` when the session has ended; in both cases nothing was sent.
         """
 
-    def announce(self, exchange: str, body: bytes, properties: bytes) -> int:
+    def announce(self, exchange: str, body: bytes, properties: bytes, *, mandatory: bool = False) -> int:
         """As `publish`, to all queues that are bound to a fan-out exchange, which `reaches` has found."""
 
     async def reaches(self, exchange: str) -> bool:

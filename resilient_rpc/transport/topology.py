@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,7 @@ GONE = {
 
 @dataclass(frozen=True)
 class Exchange:
-    """Declare an exchange."""
+    """Declare a durable exchange."""
 
     name: str
     type: str
@@ -36,6 +37,8 @@ class Queue:
     name: str
     durable: bool = True
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    exclusive: bool = False
+    """Of one connection alone; it goes with its consumer."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Binding:
 
     queue: str
     exchange: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 Step = Exchange | Queue | Binding
@@ -63,6 +66,21 @@ def expired_queue(service: str) -> str:
 def dead_arguments(most: int | None) -> dict[str, Any]:
     """What a dead queue is declared with: beyond `most` messages the oldest gives way."""
     return {} if most is None else {"x-max-length": most}
+
+
+def fanout_exchange(queue: str) -> str:
+    """What reaches every server that consumes a queue."""
+    return f"{queue}.all"
+
+
+def ear(exchange: str) -> tuple[Exchange, Queue, Binding]:
+    """The steps of one consumer that hears what is published to a fanout exchange; its queue is the second one.
+
+    The queue's name is new each time: the broker may hold the one of a lost connection for minutes.
+    """
+    name = f"{exchange}.{secrets.token_urlsafe(16)}"
+    queue = Queue(name, durable=False, exclusive=True)
+    return Exchange(exchange, "fanout"), queue, Binding(name, exchange)
 
 
 def topology(spec: QueueSpec) -> tuple[Step, ...]:

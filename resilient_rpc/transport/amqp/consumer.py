@@ -12,7 +12,7 @@ from resilient_rpc.transport.amqp.control import ControlQueue
 from resilient_rpc.transport.amqp.lane import Lane, Reports
 from resilient_rpc.transport.amqp.session import Session
 from resilient_rpc.transport.base import ConsumerEvents, Delivery, QueueSpec
-from resilient_rpc.transport.topology import Binding, Exchange, Step, topology
+from resilient_rpc.transport.topology import Binding, Exchange, Step, ear, topology
 
 
 class AmqpConsumer(Session):
@@ -23,7 +23,7 @@ class AmqpConsumer(Session):
     ) -> None:
         super().__init__(events.lost, where, lane=lane, max_body=max_body)
         self._events, self._spec, self._prefetch = events, spec, prefetch
-        self._tag = ""
+        self._tags: list[str] = []
         self._cancelled = False
         self._control: ControlQueue | None = None
 
@@ -48,7 +48,8 @@ class AmqpConsumer(Session):
         self._cancelled = True
         self._reports.delivered = self._give_back
         with contextlib.suppress(ConnectionLost, NotConnected, ConfigurationError):  # ended: there is nothing to cancel
-            await self.ask(self._channel.basic_cancel, self._tag)
+            for tag in self._tags:
+                await self.ask(self._channel.basic_cancel, tag)
 
     async def close(self) -> None:
         """See `transport.base.Consumer`."""
@@ -68,8 +69,17 @@ class AmqpConsumer(Session):
         self.phase = "consuming"
         await self.ask(channel.basic_qos, prefetch_count=self._prefetch)
         channel.add_on_cancel_callback(self._on_cancelled)
-        started = await self.ask(channel.basic_consume, self._spec.name, self._lane.on_deliver)
-        self._tag = started.method.consumer_tag
+        await self._consume(self._spec.name)
+        if self._spec.fanout:
+            self.phase = f"listening to {self._spec.fanout}"
+            exchange, queue, binding = ear(self._spec.fanout)
+            for step in (exchange, queue, binding):
+                await self._declare(step)
+            await self._consume(queue.name)
+
+    async def _consume(self, queue: str) -> None:
+        started = await self.ask(self._channel.basic_consume, queue, self._lane.on_deliver)
+        self._tags.append(started.method.consumer_tag)
 
     def _connect_reports(self) -> None:
         if not self._cancelled:
@@ -91,7 +101,8 @@ class AmqpConsumer(Session):
         elif isinstance(step, Binding):
             await self.ask(channel.queue_bind, step.queue, step.exchange, arguments=dict(step.arguments))
         else:
-            await self.ask(channel.queue_declare, step.name, durable=step.durable, arguments=dict(step.arguments))
+            kind = {"durable": step.durable, "exclusive": step.exclusive, "auto_delete": step.exclusive}
+            await self.ask(channel.queue_declare, step.name, **kind, arguments=dict(step.arguments))
 
     def _give_back(self, delivery: Delivery) -> None:
         """It was on its way when the consumer was cancelled."""

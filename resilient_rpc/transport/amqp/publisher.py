@@ -41,9 +41,9 @@ class AmqpPublisher(Session):
         """See `transport.base.Publisher`. An open session has its lane's method in place of this."""
         return self._lane.publish(target, body, properties, mandatory=mandatory)
 
-    def announce(self, exchange: str, body: bytes, properties: bytes) -> int:
+    def announce(self, exchange: str, body: bytes, properties: bytes, *, mandatory: bool = False) -> int:
         """See `transport.base.Publisher`."""
-        return self._lane.announce(exchange, body, properties)
+        return self._lane.announce(exchange, body, properties, mandatory=mandatory)
 
     async def reaches(self, exchange: str) -> bool:
         """See `transport.base.Publisher`."""

@@ -48,6 +48,8 @@ class Broker:
         self.frozen = False
         self.blocked: str | None = None
         self._bindings: list[Binding] = []
+        self._ears: dict[str, dict[str, Queue]] = {}
+        """The queues that hear each fanout exchange."""
         self._alarm = Alarm(self.turn, lambda: {s.loop: None for s in self.sessions}, self.sweep)
 
     def set_clock(self, clock: Callable[[], float]) -> None:
@@ -143,12 +145,17 @@ class Broker:
 
     def reaches(self, exchange: str) -> bool:
         """Whether there is such an exchange."""
-        return exchange in self._fanouts
+        return exchange in self._fanouts or exchange in self._ears
 
-    def announce(self, exchange: str, message: Message) -> None:
-        """By a fan-out exchange."""
-        for session in self._fanouts[exchange]:
+    def announce(self, exchange: str, message: Message) -> int:
+        """By a fan-out exchange; how many hear it."""
+        sessions, queues = self._fanouts.get(exchange, ()), self._ears.get(exchange, {})
+        for session in sessions:
             session.hear(message)
+        for queue in queues.values():
+            queue.publish(self.amended(message, {}), self.now())
+            self.watch(queue)
+        return len(sessions) + len(queues)
 
     def declare(self, spec: QueueSpec) -> Queue:
         """The queue and what belongs to it."""
@@ -162,6 +169,20 @@ class Broker:
             elif not isinstance(step, Exchange):
                 self.open_queue(step.name, Settings(durable=step.durable, arguments=step.arguments))
         return self.queues[spec.name]
+
+    def listen(self, exchange: str) -> Queue:
+        """A queue of one consumer, bound to a fanout exchange, which it declares."""
+        from resilient_rpc.transport.topology import ear  # noqa: PLC0415 - as above
+
+        _, spec, _ = ear(exchange)
+        self.open_queue(spec.name, Settings(durable=False))
+        queue = self._ears.setdefault(exchange, {})[spec.name] = self.queues[spec.name]
+        return queue
+
+    def unlisten(self, exchange: str, queue: Queue) -> None:
+        """Its consumer is gone."""
+        self._ears.get(exchange, {}).pop(queue.name, None)
+        self.queues.pop(queue.name, None)
 
     def state(self, name: str) -> QueueState | None:
         """What the queue holds; None: no such queue."""

@@ -13,6 +13,21 @@ if TYPE_CHECKING:
     from resilient_rpc.transport.memory.broker import Broker
 
 
+class Ear:
+    """The queue of a consumer alone, that hears what is published to a fanout exchange."""
+
+    def __init__(self, consumer: MemoryConsumer, exchange: str, queue: Queue) -> None:
+        self.exchange, self.queue = exchange, queue
+        self.tags: set[int] = set()
+        """What of it is not acked."""
+        self.full = False
+        self._consumer = consumer
+
+    def take(self, message: Message) -> bool:
+        """See `transport.memory.queue.Taker`. During a turn."""
+        return self._consumer.overhear(self, message)
+
+
 class MemoryConsumer(Session):
     """`transport.base.Consumer` on a bus."""
 
@@ -26,6 +41,7 @@ class MemoryConsumer(Session):
         self._tag = 0
         self._full = False
         self._counts = False
+        self._ear: Ear | None = None
 
     def consume(self, spec: QueueSpec) -> None:
         """Declare and begin. During a turn."""
@@ -34,6 +50,9 @@ class MemoryConsumer(Session):
         queue.attach(self, self._broker.now())
         if spec.control:
             self.control = self._broker.open_control(self, spec.control)
+        if spec.fanout:
+            self._ear = Ear(self, spec.fanout, self._broker.listen(spec.fanout))
+            self._ear.queue.attach(self._ear, self._broker.now())
 
     def hear(self, message: Message) -> None:
         """A control message arrived. During a turn."""
@@ -69,6 +88,14 @@ class MemoryConsumer(Session):
         self._full = len(self.unacked) == self._prefetch
         return not self._full
 
+    def overhear(self, ear: Ear, message: Message) -> bool:
+        """Take what was published to all. During a turn."""
+        self._tag = tag = self._tag + 1
+        ear.tags.add(tag)
+        self.post(self._delivered, Delivery(tag, False, message.fields(), message.body, message.target))
+        ear.full = len(ear.tags) == self._prefetch
+        return not ear.full
+
     def leave(self) -> None:
         """Give back what is unacked."""
         self.halt()
@@ -82,12 +109,29 @@ class MemoryConsumer(Session):
         """Take no more. During a turn."""
         if self.queue is not None:
             self.queue.detach(self)
+        if self._ear is not None:
+            self._ear.queue.detach(self._ear)
+            self._broker.unlisten(self._ear.exchange, self._ear.queue)
 
     def _ack(self, tag: int) -> None:
-        if self._taken(tag) is not None:
+        if not self._heard(tag) and self._taken(tag) is not None:
             self._resume()
 
+    def _heard(self, tag: int) -> bool:
+        """Whether it was published to all; then it is done with, whatever its consumer says."""
+        ear = self._ear
+        if ear is None or tag not in ear.tags:
+            return False
+        ear.tags.discard(tag)
+        if ear.full:
+            ear.full = False
+            if ear in ear.queue.takers:
+                ear.queue.resume(ear, self._broker.now())
+        return True
+
     def _nack(self, tag: int, requeue: bool) -> None:
+        if self._heard(tag):
+            return
         message = self._taken(tag)
         if message is None or self.queue is None:
             return

@@ -75,7 +75,7 @@ class MemoryPublisher(Session):
                     self._send(tag, target, body, properties, mandatory)
         return tag
 
-    def announce(self, exchange: str, body: bytes, properties: bytes) -> int:
+    def announce(self, exchange: str, body: bytes, properties: bytes, *, mandatory: bool = False) -> int:
         """See `transport.base.Publisher`."""
         self._check(exchange, body, properties, mandatory=False)
         with self._turn:
@@ -83,7 +83,7 @@ class MemoryPublisher(Session):
                 self._check_open()
             self._tag = tag = self._tag + 1
             if self._end is None:
-                self.do(self._announce, tag, exchange, body, properties)
+                self.do(self._announce, tag, exchange, body, properties, mandatory)
         return tag
 
     async def reaches(self, exchange: str) -> bool:
@@ -156,14 +156,15 @@ class MemoryPublisher(Session):
             said = f"user_id property set to '{named}' but authenticated user was '{self._user}'"
             raise ConfigurationError(f"406 PRECONDITION_FAILED - {said}")
 
-    def _announce(self, tag: int, exchange: str, body: bytes, properties: bytes) -> None:
+    def _announce(self, tag: int, exchange: str, body: bytes, properties: bytes, mandatory: bool) -> None:
         message = self._read("", body, properties)
         if message is None:
             return
         if not self._broker.reaches(exchange):
             self.drop(ConnectionError(f"404 NOT_FOUND - no exchange {exchange!r}"))
             return
-        self._broker.announce(exchange, message)
+        if not self._broker.announce(exchange, message) and mandatory:
+            self.post(self._events.returned, message.peek("correlation_id") or "", *NO_ROUTE)
         self._confirm(tag, ok=True)
 
     def _read(self, target: str, body: bytes, properties: bytes) -> Message | None:
