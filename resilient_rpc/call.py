@@ -103,6 +103,24 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             events.emit(kind(policy=policy, method=self.method, target=self.target, attempt=self.attempt, **details))
 
 
+class Cast(Call, frozen=True, kw_only=True, eq=False):
+    """A call without an answer: it ends when the broker has it, and its deadline is for that alone.
+
+    `ttl`: seconds after which it is worth nothing to whoever takes it; None: it waits for ever.
+    """
+
+    ttl: float | None = None
+
+
+class RawCall(Call, frozen=True, kw_only=True, eq=False):
+    """Bytes for a queue of anybody's that answers by ``reply_to``.
+
+    `method` is the name of the queue and `params` holds the body; `properties` are AMQP's.
+    """
+
+    properties: Mapping[str, Any] = NO_TAGS
+
+
 class CacheHints(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the server says about the caching of a reply."""
 

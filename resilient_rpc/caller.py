@@ -30,6 +30,7 @@ from resilient_rpc.events import AttemptEnded, CallEnded, Events
 from resilient_rpc.names import check_name
 from resilient_rpc.policies import AttemptTimeout, CircuitBreaker, Retry
 from resilient_rpc.policy import Policy, Runtime
+from resilient_rpc.posting import Posting
 from resilient_rpc.runtime import AsyncioRuntime
 from resilient_rpc.settings import check_params, check_prefix, check_safety, check_tags, check_timeout
 from resilient_rpc.stats import CallStats
@@ -39,6 +40,7 @@ from resilient_rpc.transport.entry import Entry
 from resilient_rpc.transport.link import Link
 from resilient_rpc.transport.options import LinkOptions
 from resilient_rpc.transport.pool import Pool
+from resilient_rpc.transport.post import Answers
 from resilient_rpc.wire.codec import JSON, Codec
 from resilient_rpc.wire.envelope import Answer, Meta, Request
 from resilient_rpc.wire.faults import rebuild_fault
@@ -93,10 +95,19 @@ class Caller:
         self._pool: Pool | None = None
         self._shallow = options.link.limits.max_depth
         self._codec = options.codec
+        self._posting: Posting | None = None
 
     def install(self, policies: Sequence[Policy]) -> None:
         """Send the calls from here on through other policies; those under way end as they began."""
         self.chain = Chain(policies, self._carry)
+        self._posting = None
+
+    @property
+    def posting(self) -> Posting:
+        """The way of what is not a call; made when it is first used."""
+        if self._posting is None:
+            self._posting = Posting(self.options, self.chain.policies, lambda: self._pool)
+        return self._posting
 
     def connect(self, transport: Transport, runtime: AsyncioRuntime) -> Pool:
         """Make the links; they connect when they are first used."""
@@ -168,9 +179,9 @@ class Caller:
             return DEDUP
         return self.options.safety_of(method)
 
-    async def request(self, call: Call) -> Reply:
-        """Send the call through the chain, and count it."""
-        stats, chain, begin = self.stats, self.chain, time.perf_counter()
+    async def request(self, call: Call, chain: Chain | None = None) -> Reply:
+        """Send the call through the chain (another one, if it is given), and count it."""
+        stats, chain, begin = self.stats, chain or self.chain, time.perf_counter()
         stats.begin()
         try:
             reply = await chain.handler(call)
@@ -181,6 +192,20 @@ class Caller:
             raise failed from error
         self.ended(call, time.perf_counter() - begin, reply, None)
         return reply
+
+    async def broadcast(self, call: Call, expect: int | None) -> Answers:
+        """Send the call to all servers of its service, through no policy, and count it."""
+        stats, begin = self.stats, time.perf_counter()
+        stats.begin()
+        try:
+            answers = await self.posting.broadcast(call, expect)
+        except BaseException as error:
+            failed = self.failed(self.chain, call, time.perf_counter() - begin, error)
+            if failed is error:
+                raise
+            raise failed from error
+        self.ended(call, time.perf_counter() - begin, None, None)
+        return answers
 
     def failed(self, chain: Chain, call: Call, seconds: float, error: BaseException) -> BaseException:
         """Count a call that failed; what its caller is to get."""

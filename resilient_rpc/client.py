@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import get_ident
 from typing import Any, Self, Unpack
 
-from resilient_rpc.call import Call, Reply
+from resilient_rpc.call import Call, Reply, Safety
 from resilient_rpc.caller import Caller
 from resilient_rpc.errors import UsageError
-from resilient_rpc.face import Face, How, Settings, check_how
+from resilient_rpc.face import SENT, Face, How, Sent, Settings, check_how
 from resilient_rpc.futures import CallFuture
 from resilient_rpc.mapping import map_calls
+from resilient_rpc.posting import RawProperties, as_cast, as_raw, check_expect, check_raw
 from resilient_rpc.runtime import AsyncioRuntime, BlockingRuntime, drive, io_loop, running_runtime
 
 Params = Mapping[str, Any] | Sequence[Any] | None
@@ -125,6 +126,65 @@ class Client(Face):
         todo = list(params)  # here: whatever makes them may block
         return io_loop().run(lambda: map_calls(caller, build, todo, window=window, return_errors=return_errors))
 
+    def cast(self, method: str, params: Params = None, *, ttl: float | None = None, **how: Unpack[Sent]) -> None:
+        """Call a method and want no answer: returns when the broker has put it, persistent, into the service's queue.
+
+        `timeout` is for that alone; `ttl`: seconds after which the cast is worth nothing and is not executed (default:
+        it waits for ever). The policies apply, but for those that answer in a server's place (cache, fallback, hedge).
+        Keywords: timeout, safety, idempotency_key, tags, detached. Raises `Unroutable`, `PublishRejected` and the other
+        errors of transport; what the broker did not confirm in time is UNKNOWN, and repeated if `safety` allows it.
+        """
+        if not self._blocking_ok:
+            _refuse_running_loop()
+        caller = self._caller or self._bound()
+        call = as_cast(caller.build(self._blocking, method, params, **check_how(how, SENT)), ttl)
+        drive(caller.request(call, caller.posting.casts))
+
+    def broadcast(
+        self,
+        method: str,
+        params: Params = None,
+        *,
+        timeout: float = 1.0,
+        expect: int | None = None,
+        returns: Any = None,
+        tags: Mapping[str, str] | None = None,
+        detached: bool = False,
+    ) -> list[tuple[str, Any]]:
+        """Call a method of every server of a service, at most once each: the name of each server, and value or error.
+
+        Ends after `timeout` seconds, or when `expect` servers have answered; with no server there at once, with an
+        empty list. No policy applies. Errors stand in the list as `RpcError`. Raises `Unroutable` where no server of
+        the service has ever run, and the other errors of transport.
+        """
+        if not self._blocking_ok:
+            _refuse_running_loop()
+        caller = self._caller or self._bound()
+        how: Any = {"timeout": timeout, "returns": returns, "tags": tags, "detached": detached}
+        return drive(caller.broadcast(caller.build(self._blocking, method, params, **how), check_expect(expect)))
+
+    def call_raw(
+        self,
+        queue: str,
+        body: bytes,
+        *,
+        timeout: float | None = None,
+        safety: Safety | str | None = None,
+        **properties: Unpack[RawProperties],
+    ) -> bytes:
+        """Send bytes to any queue that answers by ``reply_to``; the bytes of the answer with our correlation id.
+
+        The other side needs to know nothing of this library. The policies apply, the filters do not. `properties` are
+        AMQP's: content_type, headers, priority, ... Raises `Unroutable` where there is no such queue.
+        """
+        if not self._blocking_ok:
+            _refuse_running_loop()
+        check_raw(queue, body, properties)
+        caller = self._caller or self._bound()
+        call = caller.build(self._blocking, queue, {"body": body}, timeout=timeout, safety=safety)
+        answer: bytes = drive(caller.request(as_raw(call, properties), caller.posting.questions)).result
+        return answer
+
     def close(self) -> None:
         """End the connections and what policies have started; calls that still wait fail. Idempotent."""
         with self._lock:
@@ -218,6 +278,44 @@ class AsyncClient(Face):
         runtime, caller = self._bound()
         build = _builder(caller, runtime, method, check_how(how))
         return await map_calls(caller, build, params, window=window, return_errors=return_errors)
+
+    async def cast(self, method: str, params: Params = None, *, ttl: float | None = None, **how: Unpack[Sent]) -> None:
+        """See `Client.cast`."""
+        runtime, caller = self._bound()
+        call = as_cast(caller.build(runtime, method, params, **check_how(how, SENT)), ttl)
+        await caller.request(call, caller.posting.casts)
+
+    async def broadcast(
+        self,
+        method: str,
+        params: Params = None,
+        *,
+        timeout: float = 1.0,
+        expect: int | None = None,
+        returns: Any = None,
+        tags: Mapping[str, str] | None = None,
+        detached: bool = False,
+    ) -> list[tuple[str, Any]]:
+        """See `Client.broadcast`."""
+        runtime, caller = self._bound()
+        how: Any = {"timeout": timeout, "returns": returns, "tags": tags, "detached": detached}
+        return await caller.broadcast(caller.build(runtime, method, params, **how), check_expect(expect))
+
+    async def call_raw(
+        self,
+        queue: str,
+        body: bytes,
+        *,
+        timeout: float | None = None,
+        safety: Safety | str | None = None,
+        **properties: Unpack[RawProperties],
+    ) -> bytes:
+        """See `Client.call_raw`."""
+        check_raw(queue, body, properties)
+        runtime, caller = self._bound()
+        call = caller.build(runtime, queue, {"body": body}, timeout=timeout, safety=safety)
+        answer: bytes = (await caller.request(as_raw(call, properties), caller.posting.questions)).result
+        return answer
 
     async def close(self) -> None:
         """See `Client.close`."""

@@ -52,8 +52,8 @@ class Settings(TypedDict, total=False):
     filters: Sequence[Filter]
 
 
-class How(TypedDict, total=False):
-    """What may be said of a single call."""
+class Sent(TypedDict, total=False):
+    """What may be said of whatever is sent to a method."""
 
     timeout: float | None
     """Seconds from here to the result; None: the client's."""
@@ -61,10 +61,15 @@ class How(TypedDict, total=False):
     idempotency_key: str | None
     tags: Mapping[str, str] | None
     """Travel with the call, and with the calls that its handler makes."""
-    returns: Any
-    """The type of the result."""
     detached: bool
     """Inherit nothing from the call that the running handler serves."""
+
+
+class How(Sent, total=False):
+    """What may be said of a single call."""
+
+    returns: Any
+    """The type of the result."""
 
 
 CODEC_NAMES = {"json": JSON.content_type, "msgpack": "application/msgpack"}
@@ -200,14 +205,15 @@ class Face:
 
 _NOTHING: dict[str, Any] = {}
 _HOW = frozenset(How.__annotations__)
+SENT = frozenset(Sent.__annotations__)
 
 
-def check_how(how: Any) -> dict[str, Any]:
+def check_how(how: Any, known: frozenset[str] = _HOW) -> dict[str, Any]:
     """Check the keywords of a call."""
     if not how:
         return _NOTHING
-    if unknown := how.keys() - _HOW:
-        raise TypeError(f"a call has no {', '.join(sorted(unknown))!r}; it has {', '.join(sorted(_HOW))}")
+    if unknown := how.keys() - known:
+        raise TypeError(f"a call has no {', '.join(sorted(unknown))!r}; it has {', '.join(sorted(known))}")
     return dict(how)
 
 

@@ -23,11 +23,12 @@ from resilient_rpc.events import Event, Events
 from resilient_rpc.names import check_name
 from resilient_rpc.policy import Policy
 from resilient_rpc.serving.core import Serving, ServingOptions
-from resilient_rpc.settings import check_prefix, check_safety, check_timeout
+from resilient_rpc.settings import check_flag, check_prefix, check_safety, check_timeout
 from resilient_rpc.transport.base import QueueSpec
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.open import open_transport
 from resilient_rpc.transport.queues import Classic, Quorum
+from resilient_rpc.transport.topology import fanout_exchange
 from resilient_rpc.wire.codec import CODECS
 from resilient_rpc.wire.control import control_exchange
 from resilient_rpc.wire.filters import Filter, check_filters
@@ -52,7 +53,8 @@ class Server:
     outermost first. ``tenant``: whose idempotency keys these are, where nobody has proof of the sender.
     ``require_user_id``: refuse requests without the property ``user_id``, which clients send with
     ``Client(user_id=True)`` and the broker checks; that user is then the tenant, and the handler's
-    ``Context.principal``. Constructing it does no I/O.
+    ``Context.principal``. ``broadcasts``: hear what clients `broadcast`, by an exclusive queue of this server's own.
+    Constructing it does no I/O.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Server:
         policies: Sequence[Policy] = (),
         tenant: str = "default",
         require_user_id: bool = False,
+        broadcasts: bool = True,
     ) -> None:
         self.service = service
         if name is not None and not isinstance(name, str):
@@ -103,6 +106,7 @@ class Server:
             max_dead=queue.max_dead,
             delivery_limit=queue.counted_here,
             control=control_exchange(prefix + service),
+            fanout=fanout_exchange(check_prefix(prefix) + service) if check_flag(broadcasts, "broadcasts") else "",
         )
         self._events = Events()
         self._serving: Serving | None = None

@@ -25,6 +25,8 @@ from resilient_rpc.transport.deadlines import Deadlines
 from resilient_rpc.transport.entry import Entry
 from resilient_rpc.transport.options import LinkOptions
 from resilient_rpc.transport.outstanding import Outstanding
+from resilient_rpc.transport.post import Post
+from resilient_rpc.transport.posts import Posts
 from resilient_rpc.transport.replies import Replies
 from resilient_rpc.transport.reply_desk import ReplyDesk
 from resilient_rpc.transport.session_loop import SessionLoop
@@ -61,8 +63,12 @@ class Link:
         self._filters = Filters(options.filters) if options.filters else None
         self._blocked: str | None = None
         self._replies = Replies(self._calls, options, filters=self._filters, hub=hub, now=runtime.now, stray=stray)
-        self._published = 0
-        self._closed = False
+        self.published = 0
+        """Messages on the session there is now."""
+        self.closed = False
+        self.posts = Posts(self, runtime, options, self._filters)
+        """The messages that are not calls."""
+        self._calls.posts = self.posts
         self._sessions: SessionLoop[Publisher] = SessionLoop(
             self._open, opened=self._opened, failed=self._failed, urgent=self._waiting, backoff=options.backoff
         )
@@ -76,7 +82,7 @@ class Link:
 
     def forget(self, entry: Entry, error: BaseException) -> None:
         """Its caller gave up."""
-        if entry.fail(error) and not self._closed:
+        if entry.fail(error) and not self.closed:
             self._coalescer.add(entry)
 
     def target(self, queue: str) -> Target:
@@ -87,12 +93,49 @@ class Link:
     @property
     def pending(self) -> int:
         """Calls that wait on it."""
-        return len(self._calls.entries) + len(self._coalescer.inbox)
+        return len(self._calls.entries) + len(self._coalescer.inbox) + len(self.posts.open)
 
     @property
     def connected(self) -> bool:
         """Whether it has a session now."""
         return self._sessions.session is not None
+
+    # -- for its posts
+
+    @property
+    def session(self) -> Publisher | None:
+        """See `Way`."""
+        return self._sessions.session
+
+    @property
+    def alarm(self) -> str | None:
+        """See `Way`."""
+        return self._blocked
+
+    @property
+    def trouble(self) -> BaseException | None:
+        """See `Way`."""
+        return self._sessions.last_error
+
+    @property
+    def reply_to(self) -> str:
+        """See `Way`."""
+        return self._desk.templates.reply_to
+
+    def sent(self, post: Post) -> None:
+        """See `Way`."""
+        if self._desk.leases is not None and post.replies:
+            self._desk.leases.sent(post)
+
+    def ended(self, post: Post) -> None:
+        """See `Way`."""
+        if self._desk.leases is not None:
+            self._desk.leases.ended(post)
+
+    def connect(self) -> None:
+        """See `Way`."""
+        self._sessions.start()
+        self._sessions.hurry()
 
     # -- out
 
@@ -103,7 +146,7 @@ class Link:
             entry = inbox.popleft()
             if entry.done():  # its caller gave it up
                 self._calls.drop(entry)
-            elif self._closed:
+            elif self.closed:
                 entry.fail(failures.too_late())
             elif len(table) >= most:
                 entry.fail(failures.too_many(most))
@@ -119,8 +162,7 @@ class Link:
         if session is None:
             if len(self._queue) > 2 * len(self._calls.entries) + 100:  # most of it ended while there was no connection
                 self._queue = deque(entry for entry in self._queue if not entry.done())
-            self._sessions.start()
-            self._sessions.hurry()
+            self.connect()
             return
         if self._blocked is not None:
             self._refuse_queue(self._blocked)
@@ -150,7 +192,7 @@ class Link:
             for entry in group:
                 self._expired(entry)
             return True
-        number = self._published + 1  # the tag that this session will give it, after those of the sessions before
+        number = self.published + 1  # the tag that this session will give it, after those of the sessions before
         try:
             token = first.route.target.token or self._calls.introduce(first.route.target)
             correlation, expiration = f"{token}.{number}", math.ceil(left * 1000)
@@ -168,7 +210,7 @@ class Link:
             return True
         except OSError:  # `lost` follows
             return False
-        self._published = number
+        self.published = number
         self.messages += 1
         for entry in group:
             entry.message = number
@@ -205,8 +247,9 @@ class Link:
         self._hub.emit(events.ConnectionStateChanged(state="blocked" if reason is not None else "unblocked"))
         if reason is not None:
             self._refuse_queue(reason)
-        elif self._queue:
-            self._send()
+            self.posts.refuse(reason)
+        else:
+            self._resume()
 
     def _refuse_queue(self, reason: str) -> None:
         queue, self._queue = self._queue, deque()
@@ -214,8 +257,12 @@ class Link:
 
     def writable(self) -> None:
         """The socket takes data again."""
+        self._resume()
+
+    def _resume(self) -> None:
         if self._queue:
             self._send()
+        self.posts.resume()
 
     def lost(self, error: BaseException) -> None:
         """The session ended: what was sent gets no answer any more; what was not waits for the next session.
@@ -225,6 +272,7 @@ class Link:
         self._sessions.lost(error)
         self._blocked = None
         self._calls.lost(error)
+        self.posts.lost(error)
         self._hub.emit(events.ConnectionStateChanged(state="lost", reason=str(error)))
         if self._queue:
             self._sessions.hurry()
@@ -236,14 +284,13 @@ class Link:
         return await self._transport.publisher(self, replies=replies, timeout=timeout)
 
     def _opened(self, session: Publisher) -> None:
-        self._published = self._published if session.kept else 0
-        self._calls.renew(self._published)
+        self.published = self.published if session.kept else 0
+        self._calls.renew(self.published)
         self._desk.opened(session)
         self._replies.address = self._desk.address
         self._calls.ended = self._desk.leases.ended if self._desk.leases is not None else None
         self._hub.emit(events.ConnectionStateChanged(state="connected"))
-        if self._queue:
-            self._send()
+        self._resume()
 
     def _failed(self, error: BaseException) -> None:
         self._desk.refused(error)
@@ -251,9 +298,10 @@ class Link:
         if isinstance(error, ConfigurationError):  # waiting will not help
             queue, self._queue = self._queue, deque()
             self._calls.fail(queue, error)
+            self.posts.failed(error)
 
     def _waiting(self) -> bool:
-        return bool(self._calls.entries)
+        return bool(self._calls.entries or self.posts.open)
 
     # -- the end of a call
 
@@ -276,8 +324,9 @@ class Link:
 
     async def close(self) -> None:
         """End the session; what still waits fails."""
-        self._closed = True
+        self.closed = True
         self._flush()
+        self.posts.close()
         self._deadlines.close()
         self._calls.close()
         self._queue.clear()

@@ -10,6 +10,7 @@ from resilient_rpc.transport import failures
 from resilient_rpc.transport.base import up_to
 from resilient_rpc.transport.batching import Target
 from resilient_rpc.transport.entry import Entry
+from resilient_rpc.transport.posts import Posts
 
 MAX_DIGITS = 20
 """Of a message's number: those of 2**64."""
@@ -18,7 +19,7 @@ MAX_DIGITS = 20
 class Outstanding:
     """See the module. A message is known by its number, and to others by its correlation id, ``<token>.<number>``."""
 
-    __slots__ = ("_before", "_suffixed", "_survives", "ended", "entries", "tokens", "unconfirmed")
+    __slots__ = ("_before", "_suffixed", "_survives", "ended", "entries", "posts", "tokens", "unconfirmed")
 
     def __init__(self, *, survives: bool = False, suffixed: bool = False) -> None:
         """`survives`: calls that the broker has outlive the session on which they were sent.
@@ -33,6 +34,8 @@ class Outstanding:
         self.entries: dict[int, Entry] = {}
         self.unconfirmed: dict[int, Sequence[Entry]] = {}
         """What travels in each message that the broker has not taken yet."""
+        self.posts: Posts | None = None
+        """What shares the session with them, and its numbers."""
         self.tokens: dict[str, Target] = {}
         """A secret for each target and reply queue: who serves one of them cannot answer calls to another."""
 
@@ -77,12 +80,16 @@ class Outstanding:
             group = unconfirmed.pop(known, ())
             if not ok:
                 self.fail(group, failures.nacked())
+        if self.posts is not None and self.posts.unconfirmed:
+            self.posts.confirmed(tag, multiple, ok)
 
     def returned(self, correlation_id: str, code: int, text: str) -> None:
         """No such queue."""
         group = self.of_message(correlation_id)
         if group:
             self.fail(group, failures.returned(group[0].route.target.name, code, text))
+        elif self.posts is not None:
+            self.posts.returned(correlation_id, code, text)
 
     def lost(self, error: BaseException) -> None:
         """The session ended: what was sent gets no answer any more, or nobody knows whether it does."""

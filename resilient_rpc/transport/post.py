@@ -1,4 +1,4 @@
-"""Messages that are not calls: a cast ends with the broker's confirm, a question with bytes, a survey with many answers.
+"""Messages that are not calls: a cast ends with a confirm, a question with bytes, a survey with many answers.
 
 Each travels alone, under a correlation id of its own that nobody can guess.
 """
@@ -39,8 +39,8 @@ class Post(Pending[Any]):
         self.label, self.message, self.deadline = label, message, deadline
         self.expires, self.filtered = expires, filtered
         self.correlation = secrets.token_urlsafe(16) + ".1"
-        self.id = id(self)
-        """For the table of deadlines."""
+        self.id = -id(self)
+        """For tables; those of calls are positive."""
         self.bucket = NOWHERE
         self.sent = False
         """It was handed to the transport: from here on nobody knows whether somebody has it."""
@@ -158,7 +158,7 @@ class Survey(Post):
 
 def no_such_exchange(label: str, exchange: str) -> Unroutable:
     """Nobody has declared it."""
-    return Unroutable(f"{label}: no exchange {exchange!r}: no server of this service that hears broadcasts has run here")
+    return Unroutable(f"{label}: no exchange {exchange!r}: no server that hears broadcasts has run here")
 
 
 def interrupted(post: Post, error: BaseException) -> RpcError:

@@ -7,7 +7,6 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol
 
 from resilient_rpc.coalescer import Coalescer
@@ -25,26 +24,35 @@ class Way(Protocol):
     """What the posts need of their link."""
 
     published: int
-    """The number of the last message on the session."""
+    """The number of the last message."""
 
     @property
     def session(self) -> Publisher | None:
         """The session there is now."""
 
     @property
-    def blocked(self) -> str | None:
+    def alarm(self) -> str | None:
         """Why the broker takes nothing for now."""
 
-    @property
-    def closed(self) -> bool:
-        """Whether it is over."""
+    closed: bool
+    """It is over."""
 
     @property
     def trouble(self) -> BaseException | None:
         """Why there was no session, the last time that one was opened."""
 
+    @property
+    def reply_to(self) -> str:
+        """The address for the next message that is to be answered."""
+
     def connect(self) -> None:
         """Somebody wants a session."""
+
+    def sent(self, post: Post) -> None:
+        """It was published, with that address if it is to be answered."""
+
+    def ended(self, post: Post) -> None:
+        """Nothing is to come for it any more."""
 
 
 class Posts:
@@ -84,17 +92,22 @@ class Posts:
                 self.open[post.correlation] = post
                 self._deadlines.add(post)
                 self._unsent.append(post)
-        if self._unsent:
-            self.send()
+        self.resume()
 
-    def send(self) -> None:
-        """Publish what waits, as far as the session takes it."""
+    def resume(self) -> None:
+        """Send what waits, now that there may be a session that takes it."""
+        if self._unsent:
+            self._send()
+
+    def _send(self) -> None:
         session = self._way.session
         if session is None:
+            if len(self._unsent) > 2 * len(self.open) + 100:  # most of it ended while there was no connection
+                self._unsent = deque(post for post in self._unsent if not post.done())
             self._way.connect()
             return
-        if self._way.blocked is not None:
-            self.refuse(self._way.blocked)
+        if self._way.alarm is not None:
+            self.refuse(self._way.alarm)
             return
         while self._unsent and session.writable:
             post = self._unsent.popleft()
@@ -110,28 +123,29 @@ class Posts:
     def _publish(self, session: Publisher, post: Post) -> bool:
         """Hand it over; False: the session has ended, and nothing was sent."""
         try:
-            body, properties = self._encoded(session, post)
+            body, properties = self._encoded(post)
             if post.exchange:
-                tag = session.announce(post.exchange, body, properties, mandatory=True)
+                session.announce(post.exchange, body, properties, mandatory=True)
             else:
-                tag = session.publish(post.message.target, body, properties, mandatory=True)
+                session.publish(post.message.target, body, properties, mandatory=True)
         except (ProtocolError, ConfigurationError) as error:
             self._end(post, error)
             return True
         except OSError:  # `lost` follows
             return False
-        self._way.published = tag
+        self._way.published += 1
+        self._way.sent(post)
         post.sent = True
-        self.unconfirmed[tag] = post
+        self.unconfirmed[self._way.published] = post
         return True
 
-    def _encoded(self, session: Publisher, post: Post) -> tuple[bytes, bytes]:
+    def _encoded(self, post: Post) -> tuple[bytes, bytes]:
         left = max(math.ceil((post.deadline - self._now()) * 1000), 1)
         message = post.message
         message = message.replace(
             correlation_id=post.correlation,
             message_id=message.message_id or post.correlation,
-            reply_to=session.reply_to if post.replies else None,
+            reply_to=self._way.reply_to if post.replies else None,
             timestamp=message.timestamp or int(time.time()),
             expiration=left if post.expires else message.expiration,
         )
@@ -175,14 +189,12 @@ class Posts:
                 post.confirmed()
                 self._drop_if_done(post)
 
-    def returned(self, correlation: str, code: int, text: str) -> bool:
-        """See `PublisherEvents`; whether it was one of these."""
+    def returned(self, correlation: str, code: int, text: str) -> None:
+        """See `PublisherEvents`."""
         post = self.open.get(correlation)
-        if post is None:
-            return False
-        post.returned(code, text)
-        self._drop_if_done(post)
-        return True
+        if post is not None:
+            post.returned(code, text)
+            self._drop_if_done(post)
 
     def delivered(self, correlation: str, delivery: Delivery) -> bool:
         """Something came back; whether to one of these. Raises `ProtocolError` for what no filter accepts."""
@@ -239,7 +251,8 @@ class Posts:
             self._drop(post)
 
     def _drop(self, post: Post) -> None:
-        self.open.pop(post.correlation, None)
+        if self.open.pop(post.correlation, None) is not None and post.sent and post.replies:
+            self._way.ended(post)
         post.bucket.pop(post.id, None)
 
     def _expired(self, post: Post) -> None:

@@ -39,7 +39,7 @@ class Replies:
         correlation = properties.get("correlation_id")
         calls = self._calls
         if not isinstance(correlation, str) or (target := calls.tokens.get(correlation.partition(".")[0])) is None:
-            self._stray(1)
+            self._other(correlation, delivery)
             return
         try:
             if self._filters is not None:
@@ -72,6 +72,15 @@ class Replies:
             entry.modern, entry.codec = modern, codec
             entry.answer(answer)
 
+    def _other(self, correlation: object, delivery: Delivery) -> None:
+        """No reply to a call."""
+        posts = self._calls.posts
+        try:
+            if posts is None or not isinstance(correlation, str) or not posts.delivered(correlation, delivery):
+                self._stray(1)
+        except ProtocolError as error:
+            self._announce(error)
+
     def _unmatched(self, answer: Answer, correlation: str, codec: Codec, *, modern: bool) -> None:
         if answer.id is None and answer.error is not None:  # the server could not read the message that it answers
             found = self._calls.of_message(correlation)
@@ -84,11 +93,14 @@ class Replies:
         self._stray(1)
 
     def _unreadable(self, correlation: str, error: ProtocolError) -> None:
+        self._announce(error)
+        self._calls.fail(self._calls.of_message(correlation), failures.unreadable(error))
+
+    def _announce(self, error: ProtocolError) -> None:
         if isinstance(error, FilterRefused):
             self._hub.emit(events.MessageRefused(filter=error.filter, reason=str(error)))
         else:
             self._hub.emit(events.MalformedDropped(reason=str(error)))
-        self._calls.fail(self._calls.of_message(correlation), failures.unreadable(error))
 
     def _stray(self, count: int) -> None:
         self._count_stray(count)

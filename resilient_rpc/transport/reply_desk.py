@@ -8,7 +8,6 @@ from typing import Protocol, cast
 
 from resilient_rpc.transport.base import Leasing, Publisher
 from resilient_rpc.transport.batching import Route
-from resilient_rpc.transport.entry import Entry
 from resilient_rpc.transport.properties import Template
 from resilient_rpc.transport.reply_queues import ReplyQueueTaken, ReplyStrategy
 from resilient_rpc.transport.templates import Templates
@@ -23,6 +22,14 @@ class Addressing(Protocol):
 
     def get(self, method: str, count: int, route: Route) -> Template:
         """See `Templates`."""
+
+
+class Identified(Protocol):
+    """What may wait for a reply."""
+
+    @property
+    def id(self) -> int:
+        """Unique on its link."""
 
 
 class Turns:
@@ -65,11 +72,11 @@ class Leases:
         self._templates.reset(self.reply_to)
         return self._templates.get(method, count, route)
 
-    def sent(self, entry: Entry) -> None:
+    def sent(self, entry: Identified) -> None:
         """The request that the last address was for has been sent."""
         self._leased[entry.id], self._spare = self._spare, ""
 
-    def ended(self, entry: Entry) -> None:
+    def ended(self, entry: Identified) -> None:
         """Nothing will come for it any more, or nothing that matters."""
         address = self._leased.pop(entry.id, None)
         if address is not None:

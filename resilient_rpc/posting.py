@@ -1,0 +1,249 @@
+"""What a client sends besides calls: casts, bytes for anybody's queue, and broadcasts. Made when one is first sent."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import msgspec
+from msgspec import UNSET
+
+from resilient_rpc.call import UNSAFE, Call, Cast, RawCall, Reply
+from resilient_rpc.chain import Chain
+from resilient_rpc.chain.order import role_of
+from resilient_rpc.chain.overrides import Override
+from resilient_rpc.contract import split_method
+from resilient_rpc.errors import EXECUTED, ConfigurationError, MalformedMessage, RpcError, UsageError
+from resilient_rpc.names import check_name
+from resilient_rpc.policy import Policy
+from resilient_rpc.settings import check_timeout
+from resilient_rpc.transport.base import Delivery
+from resilient_rpc.transport.batching import Route, Target
+from resilient_rpc.transport.link import Link
+from resilient_rpc.transport.pool import Pool
+from resilient_rpc.transport.post import Answers, Post, Question, Survey
+from resilient_rpc.transport.tables import MAX_SHORT
+from resilient_rpc.transport.templates import headers_of
+from resilient_rpc.transport.topology import fanout_exchange
+from resilient_rpc.wire.codec import Codec, codec_for, read_answers
+from resilient_rpc.wire.envelope import Answer, Meta, Request
+from resilient_rpc.wire.faults import rebuild_fault
+from resilient_rpc.wire.filters import Message
+
+if TYPE_CHECKING:
+    from resilient_rpc.caller import CallerOptions
+
+GRACE = 1.0
+"""Seconds past the deadline after which a blocking caller gives up on a link that should have ended it."""
+STAND_INS = frozenset({"cache", "fallback", "hedge"})
+"""Roles of policies that answer in a server's place, or ask two: a cast is either with the broker, or it failed."""
+PERSISTENT = 2
+
+
+class RawProperties(TypedDict, total=False):
+    """AMQP properties of what `call_raw` sends. Those that match the answer to the question are the client's own."""
+
+    content_type: str
+    content_encoding: str
+    headers: Mapping[str, Any]
+    delivery_mode: int
+    priority: int
+    message_id: str
+    timestamp: int
+    type: str
+    app_id: str
+    user_id: str
+
+
+_RAW = frozenset(RawProperties.__annotations__)
+
+
+class Posting:
+    """See the module. Bound to one pool, as its `Caller` is."""
+
+    def __init__(
+        self,
+        options: CallerOptions,
+        policies: Sequence[Policy],
+        pool: Callable[[], Pool | None],
+    ) -> None:
+        self._options, self._pool = options, pool
+        self.casts = Chain(_without(policies, STAND_INS), self._carry_cast)
+        self.questions = Chain(policies, self._carry_raw)
+
+    # -- casts
+
+    async def _carry_cast(self, call: Call) -> Reply:
+        """The innermost handler of a cast: one attempt."""
+        assert isinstance(call, Cast)  # noqa: S101 - a policy passes on a copy of the call it was given
+        service, name = split_method(check_name(call.method))
+        queue, codec = self._options.prefix + service, self._options.codec
+        link = self._link()
+        target = link.target(queue)
+        body = self._encoded(Request(name, call.params or UNSET, UNSET, _meta(call, call.ttl, modern=target.modern)))
+        message = Message(
+            direction="request",
+            body=body,
+            target=queue,
+            content_type=codec.content_type,
+            headers=headers_of(call.method, 1, Route(target, call.safety, codec)),
+            type="rpc.cast",
+            expiration=None if call.ttl is None else math.ceil(call.ttl * 1000),
+            delivery_mode=PERSISTENT,
+            app_id=self._options.link.app_id,
+        )
+        await _settle(link, call, Post(call.method, message, call.deadline))
+        return Reply(result=None, attempts=call.attempt)
+
+    # -- bytes for anybody's queue
+
+    async def _carry_raw(self, call: Call) -> Reply:
+        """The innermost handler of a question: one attempt."""
+        assert isinstance(call, RawCall)  # noqa: S101 - as above
+        body: bytes = call.params["body"]  # type: ignore[call-overload]  # by name
+        limits = self._options.link.limits
+        limits.check_body(len(body), "the request")
+        message = Message(direction="request", body=body, target=call.method, **call.properties)
+        question = Question(call.method, message, call.deadline, most=limits.max_body)
+        answer = await _settle(self._link(), call, question)
+        return Reply(result=answer, attempts=call.attempt)
+
+    # -- broadcasts
+
+    async def broadcast(self, call: Call, expect: int | None) -> Answers:
+        """The answers of all servers of a service that come in time; by no policy."""
+        service, name = split_method(check_name(call.method))
+        queue, codec = self._options.prefix + service, self._options.codec
+        body = self._encoded(Request(name, call.params or UNSET, 1, _meta(call, call.remaining(), modern=True)))
+        exchange = fanout_exchange(queue)
+        message = Message(
+            direction="request",
+            body=body,
+            target=exchange,
+            content_type=codec.content_type,
+            headers=headers_of(call.method, 1, Route(Target(queue), call.safety, codec)),
+            type="rpc.call",
+            app_id=self._options.link.app_id,
+        )
+
+        def read(delivery: Delivery) -> Answers:
+            return self._read(call, delivery)
+
+        post = Survey(call.method, message, call.deadline, exchange=exchange, expect=expect, read=read)
+        answers: Answers = await _settle(self._link(), call, post)
+        return answers
+
+    def _read(self, call: Call, delivery: Delivery) -> Answers:
+        """Who answers in a message, and what."""
+        properties, limits = delivery.properties, self._options.link.limits
+        limits.check_body(len(delivery.body), "the reply")
+        codec = codec_for(properties.get("content_type"), properties.get("content_encoding"))
+        return [_said(answer, self._outcome(call, codec, answer)) for answer in read_answers(codec, delivery.body)]
+
+    def _outcome(self, call: Call, codec: Codec, answer: Answer) -> Any:
+        if answer.error is not None:
+            return rebuild_fault(codec, answer.error, self._options.errors, ours=True)
+        data: Any = answer.result if answer.result is not UNSET else codec.encode(None)
+        try:
+            codec.check_depth(bytes(data), self._options.link.limits)
+            return (codec.anything if call.returns is None else codec.decoder(call.returns)).decode(data)
+        except RpcError as error:
+            error.certainty = EXECUTED
+            return error
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            message = f"{call.method}: the result is not what was declared: {error}"
+            return MalformedMessage(message, certainty=EXECUTED)
+
+    # -- what they share
+
+    def _encoded(self, request: Request) -> bytes:
+        data = self._options.codec.encode(request)
+        self._options.link.limits.check_body(len(data), "the request")
+        return data
+
+    def _link(self) -> Link:
+        pool = self._pool()
+        if pool is None:
+            raise UsageError("the client is closed")
+        return pool.pick()
+
+
+async def _settle(link: Link, call: Call, post: Post) -> Any:
+    """Send it, and wait for what becomes of it."""
+    settled = False
+    try:
+        link.posts.submit(post)
+        settled = await call.runtime.wait((post,), max(call.remaining(), 0.0) + GRACE) is not None
+    finally:
+        if not settled:
+            link.posts.forget(post, post.given_up())
+    return post.result()
+
+
+def as_cast(call: Call, ttl: float | None) -> Cast:
+    """The cast that a call describes."""
+    return Cast(**_fields(call), ttl=None if ttl is None else check_timeout(ttl, "ttl"))
+
+
+def as_raw(call: Call, properties: Any) -> RawCall:
+    """The question that a call describes."""
+    return RawCall(**_fields(call), properties=properties)
+
+
+def check_raw(queue: Any, body: Any, properties: Any) -> None:
+    """`ConfigurationError` or TypeError for what `call_raw` cannot send."""
+    if not isinstance(queue, str) or not 0 < len(queue.encode()) <= MAX_SHORT:
+        raise ConfigurationError(f"queue={queue!r:.300}: give the name of a queue, at most {MAX_SHORT} bytes")
+    if not isinstance(body, bytes):
+        raise ConfigurationError(f"body of type {type(body).__name__}: give bytes")
+    if unknown := properties.keys() - _RAW:
+        known = ", ".join(sorted(_RAW))
+        raise TypeError(f"a raw call has no {', '.join(sorted(unknown))!r}; its properties: {known}")
+
+
+def check_expect(expect: Any) -> int | None:
+    """Return it if it is a number of answers to wait for; `ConfigurationError` otherwise."""
+    if expect is not None and (type(expect) is not int or expect < 1):
+        raise ConfigurationError(f"expect={expect!r}: give a whole number of at least 1, or None")
+    found: int | None = expect
+    return found
+
+
+def _meta(call: Call, ttl: float | None, *, modern: bool) -> Meta | None:
+    """What JSON-RPC has no name for; to a stranger only what the call cannot do without."""
+    if not modern and call.key is None and not call.tags and not call.trace:
+        return None
+    return Meta(
+        key=call.key,
+        ttl=None if ttl is None or not modern else max(math.ceil(ttl * 1000), 1),
+        at=int(time.time() * 1000) if modern else None,
+        attempt=call.attempt,
+        safety=call.safety if call.safety is not UNSAFE else None,
+        trace=dict(call.trace or ()) or None,
+        tags=dict(call.tags) or None,
+    )
+
+
+def _said(answer: Answer, outcome: Any) -> tuple[str, Any]:
+    meta = answer.meta
+    return (meta.server if meta is not None else None) or "", outcome
+
+
+def _fields(call: Call) -> dict[str, Any]:
+    return {name: getattr(call, name) for name in Call.__struct_fields__}
+
+
+def _without(policies: Iterable[Any], roles: frozenset[str]) -> list[Any]:
+    """The policies that have none of these roles, in a `for_` too."""
+    kept: list[Any] = []
+    for item in policies:
+        if isinstance(item, Override):
+            inner = tuple(policy for policy in item.policies if role_of(policy) not in roles)
+            without = tuple(role for role in item.without if role not in roles)
+            if inner or without:
+                kept.append(Override(item.pattern, inner, without))
+        elif role_of(item) not in roles:
+            kept.append(item)
+    return kept
