@@ -93,6 +93,7 @@ class Posting:
             expiration=None if call.ttl is None else math.ceil(call.ttl * 1000),
             delivery_mode=PERSISTENT,
             app_id=self._options.link.app_id,
+            user_id=self._options.link.user_id,
         )
         await _settle(link, call, Post(call.method, message, call.deadline))
         return Reply(result=None, attempts=call.attempt)
@@ -126,6 +127,7 @@ class Posting:
             headers=headers_of(call.method, 1, Route(Target(queue), call.safety, codec)),
             type="rpc.call",
             app_id=self._options.link.app_id,
+            user_id=self._options.link.user_id,
         )
 
         def read(delivery: Delivery) -> Answers:
