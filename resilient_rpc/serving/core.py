@@ -9,7 +9,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from msgspec import UNSET
@@ -197,8 +197,18 @@ class Serving:
     # -- in
 
     async def _open(self) -> Consumer:
+        try:
+            return await self._consume(self._queue)
+        except ConfigurationError as error:
+            if not self._queue.fanout:
+                raise
+            session = await self._consume(replace(self._queue, fanout=""))
+            log.warning("broadcasts are not heard here: %s", error)  # the rights for it are missing: it can do without
+            return session
+
+    async def _consume(self, queue: QueueSpec) -> Consumer:
         timeout = self._transport.connect_timeout
-        return await self._transport.consumer(self, self._queue, prefetch=self._options.unacked, timeout=timeout)
+        return await self._transport.consumer(self, queue, prefetch=self._options.unacked, timeout=timeout)
 
     def _opened(self, session: Consumer) -> None:
         self._session = session
@@ -370,6 +380,9 @@ class Serving:
 
     def _refuse(self, letter: Letter, reply: Any, error: RpcError, at: int | None = None) -> None:
         """Answer a call that is not run."""
+        if not letter.delivery.body and not letter.delivery.properties:  # somebody asked whether the exchange is there
+            self._outbox.skip(letter)
+            return
         if self._hub.wants(events.RequestRefused):
             self._hub.emit(events.RequestRefused(error=error))
         self._expired += isinstance(error, Expired)

@@ -78,7 +78,7 @@ def ear(exchange: str) -> tuple[Exchange, Queue, Binding]:
 
     The queue's name is new each time: the broker may hold the one of a lost connection for minutes.
     """
-    name = f"{exchange}.{secrets.token_urlsafe(16)}"
+    name = f"{exchange}.{secrets.token_hex(16)}"
     queue = Queue(name, durable=False, exclusive=True)
     return Exchange(exchange, "fanout"), queue, Binding(name, exchange)
 

@@ -83,6 +83,28 @@ def test_calls_work_under_these_rights(sample: Sample, orders: Server) -> None:
         assert client.map("orders.price", [["A1"]] * 50) == [9.5] * 50
         with pytest.raises(Unroutable):
             client.call("nobody.price", ["A1"], timeout=5)
+        [(_, answer)] = client.broadcast("orders.price", ["A1"], timeout=10, expect=1)
+        assert answer == 9.5
+
+
+def test_a_server_that_may_not_hear_broadcasts_serves_all_the_same(
+    sample: Sample, caplog: pytest.LogCaptureFixture
+) -> None:
+    rights = r"^(amq\.default|rpc\.(dead|deaf(\.(dead|expired))?))$"
+    sample.broker.ctl("add_user", "deaf-server", "change-me-9")
+    sample.broker.ctl("set_permissions", "-p", "shop", "deaf-server", rights, rights, rights)
+    at = urlsplit(sample.broker.url)
+    server = Server(f"amqp://deaf-server:change-me-9@{at.hostname}:{at.port}/shop", service="deaf")
+    server.method(lambda: 1, name="one")  # type: ignore[arg-type, call-overload]
+    server.start()
+    try:
+        with Client(sample.clients) as client:
+            assert client.call("deaf.one", timeout=20) == 1
+            with pytest.raises(Unroutable, match="broadcasts"):
+                client.broadcast("deaf.one", timeout=5)
+    finally:
+        server.stop()
+    assert "broadcasts are not heard here" in caplog.text
 
 
 def test_a_quorum_queue_can_be_declared_under_them(sample: Sample) -> None:

@@ -130,9 +130,10 @@ def test_a_cast_that_fails_becomes_a_dead_letter(audit: Audit, colour: Colour) -
 
 
 def test_a_cast_is_not_begun_when_its_ttl_has_passed(audit: Audit, colour: Colour) -> None:
-    with audit.open(concurrency=1, prefetch=2):
+    with audit.open(concurrency=1, prefetch=2) as server:
         client = colour.client(audit.side.url)
         colour.do(client, "cast", audit.name("slow"))
+        until(lambda: server.health()["running"] == 1)  # else what is more urgent goes first
         for n in range(3):
             colour.do(client, "cast", audit.name("write"), [n], ttl=0.1)
         time.sleep(0.2)
