@@ -13,10 +13,11 @@ import pytest
 from pika.exceptions import ChannelClosedByBroker, ProbableAccessDeniedError
 from typer.testing import CliRunner
 
-from resilient_rpc import Client, Quorum, Server, Unroutable
+from resilient_rpc import Client, Quorum, RpcError, Server, Unroutable
 from resilient_rpc.cli import app
 from resilient_rpc.errors import ConfigurationError
-from tests.docs.blocks import DOCS, blocks_of
+from resilient_rpc.replies import Exclusive, Named, PerCall, Pool
+from tests.docs.blocks import DOCS, blocks_of, rows_of
 from tests.servers.handle import Broker
 from tests.waiting import until
 
@@ -85,6 +86,35 @@ def test_calls_work_under_these_rights(sample: Sample, orders: Server) -> None:
             client.call("nobody.price", ["A1"], timeout=5)
         [(_, answer)] = client.broadcast("orders.price", ["A1"], timeout=10, expect=1)
         assert answer == 9.5
+
+
+def test_a_server_may_do_all_that_it_wants_to(sample: Sample, orders: Server, caplog: pytest.LogCaptureFixture) -> None:
+    def declared() -> set[str]:
+        names = sample.broker.ctl("list_queues", "-p", "shop", "name").split()
+        return {pattern for pattern in ("rpc.control.", "rpc.orders.all.") if any(n.startswith(pattern) for n in names)}
+
+    until(lambda: len(declared()) == 2)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+REPLIES = {row[0]: row[1] for row in rows_of(DOCS / "deployment.md", "Users and rights")}
+
+
+@pytest.mark.parametrize(
+    "strategy", [Exclusive(), Pool(), PerCall(), Named(app="shop")], ids=lambda each: type(each).__name__
+)
+def test_reply_queues_need_the_rights_of_the_table_and_no_others(sample: Sample, orders: Server, strategy: Any) -> None:
+    [pattern] = [text for names, text in REPLIES.items() if type(strategy).__name__ in names]
+    name = f"client-{type(strategy).__name__}"
+    sample.broker.ctl("add_user", name, "change-me-8")
+    at = urlsplit(sample.broker.url)
+    url = f"amqp://{name}:change-me-8@{at.hostname}:{at.port}/shop"
+    sample.broker.ctl("set_permissions", "-p", "shop", name, "^$", r"^amq\.default$", "^$")
+    with Client(url, replies=strategy) as client, pytest.raises(RpcError):
+        client.call("orders.price", ["A1"], timeout=1)
+    sample.broker.ctl("set_permissions", "-p", "shop", name, pattern, r"^amq\.default$", pattern)
+    with Client(url, replies=strategy) as client:
+        assert client.call("orders.price", ["A1"], timeout=20) == 9.5
 
 
 def test_a_server_that_may_not_hear_broadcasts_serves_all_the_same(

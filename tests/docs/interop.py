@@ -31,6 +31,7 @@ class Page:
         for name in ("orders", "stock"):
             for before, after in ('""', '".', "..", '."'):
                 text = text.replace(f"{before}{name}{after}", f"{before}{name}{self._service}{after}")
+        text = text.replace('"rpc_queue"', f'"rpc.stock{self._service}"')
         text = text.replace("amqp://guest:guest@localhost/", self._url)
         text = text.replace("amqp://guest:guest@localhost", self._url.rstrip("/"))
         path = self.folder / title
