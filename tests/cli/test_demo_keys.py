@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +15,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from resilient_rpc.cli.demo_keys import Said, calls_of
+from resilient_rpc.cli import demo_keys, demo_keys_service
+from resilient_rpc.cli.demo_keys import KeysSide, Said, calls_of
 from resilient_rpc.cli.demo_keys_report import examine, report_keys
 from resilient_rpc.cli.demo_ledger import Entry, Ledger
 from resilient_rpc.cli.demo_redis import Redis
@@ -180,3 +183,72 @@ def test_the_first_part_can_be_left_out(run: Run, service: str) -> None:
     result = run("demo", "--calls", "0", "--phase", "0", "--broker", f"memory://{service}")
     assert result.exit_code == 0
     assert result.stdout == f"broker   memory://{service}\n"
+
+
+class NoFleet:
+    """Servers that are struck by word only."""
+
+    def __init__(self) -> None:
+        self.killed: list[int] = []
+
+    def strike(self) -> None:
+        self.killed.append(DEAD)
+
+
+@pytest.fixture
+def here(service: str, tmp_path: Path) -> Iterator[tuple[KeysSide, Any, Ledger]]:
+    """A side without keys on memory://, and its only server."""
+    ledger, fleet = Ledger(tmp_path / "book"), NoFleet()
+    server = demo_keys_service.build(f"memory://{service}", service, ledger, None, "")
+    side: Any = KeysSide("without", f"memory://{service}", service, fleet=fleet, ledger=ledger, keyed=False)  # type: ignore[arg-type]
+    yield side, server, ledger
+    ledger.close()
+
+
+def test_a_side_calls_each_order_once_or_twice_and_strikes_in_between(
+    here: tuple[KeysSide, Any, Ledger], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo_keys_service, "WORK", 0.06)
+    side, server, ledger = here
+    server.start()
+    try:
+        asyncio.run(side.run([str(number) for number in range(60)]))
+    finally:
+        server.stop()
+    assert (side.ended, side.failed) == (calls_of(60), 0)
+    assert [len(side.said[str(number)]) for number in range(6)] == [1, 2, 2, 1, 2, 2]
+    assert Counter(len(each) for each in ledger.charges().values()) == {1: 20, 2: 40}
+    assert side.fleet.killed == [DEAD] * demo_keys.KILLS
+    found = examine(side)
+    assert (found.often, found.differing, found.untrue, found.in_window) == (40, 40, 0, 0)
+
+
+def test_calls_that_fail_are_noted_with_their_certainty(
+    here: tuple[KeysSide, Any, Ledger], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo_keys, "LIMIT", 0.05)
+    side, _, _ = here
+    asyncio.run(side.run(["a"]))
+    assert side.said["a"][0].receipt is None
+    assert side.said["a"][0].certainty is NOT_EXECUTED
+    assert (side.ended, side.failed) == (1, 1)
+    assert not examine(side).right
+
+
+def test_when_the_time_is_up_no_further_order_is_begun(
+    here: tuple[KeysSide, Any, Ledger], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo_keys, "BEGIN_WITHIN", -1.0)
+    side, _, _ = here
+    asyncio.run(side.run(["a", "b"]))
+    assert side.said == {}
+    assert side.fleet.killed == []
+
+
+def test_with_redis_a_server_keeps_records_by_a_lease_that_is_shorter_than_a_call(service: str, tmp_path: Path) -> None:
+    server = demo_keys_service.build(
+        "memory://x", service, Ledger(tmp_path / "book"), "redis://localhost", "rpc-demo-x"
+    )
+    [shown] = server.describe()
+    assert shown.startswith("Idempotency(")
+    assert demo_keys_service.LEASE < demo_keys.LIMIT

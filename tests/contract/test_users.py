@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from resilient_rpc import Certainty, Client, Context, Server
 from resilient_rpc.errors import ConfigurationError, MalformedMessage, Refused
 from resilient_rpc.events import CallServed
 from resilient_rpc.policies import Idempotency
-from resilient_rpc.stores import MemoryStore
+from resilient_rpc.stores import MemoryStore, RedisStore, Store
 from resilient_rpc.transport.base import Transport
 from resilient_rpc.transport.open import open_transport
 from resilient_rpc.transport.properties import encode_headers, encode_properties
@@ -34,11 +35,12 @@ OURS = {"rpc-version": "1"}
 class World:
     """A broker with the users joe, ann and shop, who runs the servers."""
 
-    def __init__(self, side: Side, url: Callable[[str], str]) -> None:
+    def __init__(self, side: Side, url: Callable[[str], str], store: Store | None = None) -> None:
         self.side, self.url = side, url
-        self.store = MemoryStore()
+        self.store = store or MemoryStore()
         self.effects: list[tuple[str | None, Any]] = []
         self.served: list[CallServed] = []
+        self.gate = threading.Event()
 
     @contextmanager
     def serving(self, **settings: Any) -> Iterator[Server]:
@@ -50,6 +52,11 @@ class World:
         async def create(ctx: Context, sku: str) -> list[Any]:
             self.effects.append((ctx.principal, sku))
             return [ctx.principal, len(self.effects)]
+
+        @server.method
+        def block(ctx: Context) -> None:
+            self.gate.wait(PATIENCE)
+            self.effects.append((ctx.principal, "block"))
 
         server.start()
         try:
@@ -95,7 +102,11 @@ def world(request: pytest.FixtureRequest, service: str) -> Iterator[World]:
         broker.ctl("add_user", f"{user}-{service}", "w0rd")
         broker.ctl("set_permissions", f"{user}-{service}", ".*", ".*", ".*")
     url = broker.url
-    made = World(AmqpSide(service, url, lane=True), lambda user: url.replace("guest:guest", f"{user}-{service}:w0rd"))
+    made = World(
+        AmqpSide(service, url, lane=True),
+        lambda user: url.replace("guest:guest", f"{user}-{service}:w0rd"),
+        RedisStore(request.getfixturevalue("redis_url"), namespace=service, timeout=2.0),
+    )
     yield made
     made.side.clean()
 
@@ -212,6 +223,17 @@ def test_a_message_that_came_back_is_still_its_senders(world: World) -> None:
         until(lambda: world.served, PATIENCE)
     assert [(event.redelivered, event.replayed) for event in world.served] == [(True, True)]  # one key, all the time
     assert world.effects == [(world.name("joe"), "A1")]
+
+
+def test_what_a_server_hands_back_when_it_stops_is_still_its_senders(world: World) -> None:
+    """Casts that had not begun: an unsafe one goes back as if it had never been delivered."""
+    with world.serving(concurrency=1, prefetch=10, policies=[], grace=0.2) as server:
+        for _ in range(2):
+            world.send("joe", OURS, {"jsonrpc": "2.0", "method": "block"}, user_id=world.name("joe"))
+        until(lambda: server.health()["running"] == 1 and server.health()["waiting"] == 1)
+    world.gate.set()
+    with world.serving(policies=[]):
+        until(lambda: (world.name("joe"), "block") in world.effects)
 
 
 def test_a_dead_letter_says_who_sent_it(world: World) -> None:
