@@ -22,5 +22,6 @@ or started as the tests do it; one that is started here has all of its scheduler
 
 Other commands: `memory` (100,000 calls that wait), `soak` (memory over 1,000,000 calls), `idle` (processor time of a
 client and a server without work), `overhead` (microseconds a call of the parts that need no broker), `policies`
-(microseconds a call of each policy, beside naive use of tenacity, stamina, pybreaker and nopanic).
+(microseconds a call of each policy, beside naive use of tenacity, stamina, pybreaker and nopanic), `store` (idempotency
+records in Redis, beside AWS Lambda Powertools, which gets a virtual environment of its own when it is first needed).
 """

@@ -1,4 +1,4 @@
-"""``python -m benchmarks [memory|soak|idle|overhead|policies]``; see the package's docstring."""
+"""``python -m benchmarks [memory|soak|idle|overhead|policies|store]``; see the package's docstring."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import broker, idle, memory, overhead, policies, soak, store, table
+from benchmarks import broker, idle, memory, overhead, policies, records, soak, store, table
 from benchmarks.cases import CASES, KEYED, PEERS
 from benchmarks.rounds import Plan, Runs, measure
 
@@ -44,6 +44,11 @@ def parser() -> argparse.ArgumentParser:
     asked.add_argument("--seconds", type=float, default=20.0)
     commands.add_parser("overhead", parents=[common], help="microseconds a call of the parts, without a broker")
     commands.add_parser("policies", parents=[common], help="microseconds a call of each policy, without a broker")
+    asked = commands.add_parser("store", parents=[common], help="idempotency records in Redis, without a broker")
+    asked.add_argument("--redis", metavar="URL", help="a running Redis; default: as the tests find or start one")
+    asked.add_argument("--rounds", type=int, default=5)
+    asked.add_argument("--seconds", type=float, default=0.5, help="of each case (default %(default)s)")
+    asked.add_argument("--peers", nargs="*", choices=["powertools"], default=["powertools"])
     return top
 
 
@@ -96,7 +101,7 @@ COMMANDS = {None: compare, "memory": memory.main, "soak": soak.main, "idle": idl
 
 def main() -> None:
     options, console = parser().parse_args(), Console(highlight=False, width=max(Console().width, 120))
-    if alone := {"overhead": overhead.main, "policies": policies.main}.get(options.command):
+    if alone := {"overhead": overhead.main, "policies": policies.main, "store": records.main}.get(options.command):
         around: dict[str, Any] = environment(None)
         found = alone(options, console)
     else:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from tests.servers import choose
+from tests.servers.redis import LocalRedis
 
 
 @contextlib.contextmanager
@@ -14,5 +15,8 @@ def redis_url(url: str | None) -> Iterator[str]:
     if url:
         yield url
         return
-    with choose.redis_server() as started:
+    chosen = choose.redis_server()
+    if isinstance(chosen, LocalRedis):  # the tests have theirs wait for the disk at each write
+        chosen._more["appendfsync"] = "everysec"
+    with chosen as started:
         yield started.url

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.records import CASES
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -24,3 +26,17 @@ def test_a_tiny_run_ends_with_a_verdict(amqp_url: str, tmp_path: Path) -> None:
     compared = {verdict["peer"]: verdict["reached"] for verdict in found["verdicts"]}
     assert compared["A"] is None
     assert compared["P"] in {True, False}
+
+
+@pytest.mark.slow
+def test_a_tiny_run_of_the_store_has_a_rate_for_every_case(redis_url: str, tmp_path: Path) -> None:
+    saved = tmp_path / "found.json"
+    command = [sys.executable, "-m", "benchmarks", "store", "--redis", redis_url, "--rounds", "1", "--seconds", "0.05"]
+    command += ["--peers", "--json", str(saved)]  # none: it would have to be installed
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    [(ours, theirs)] = json.loads(saved.read_text())["rounds"]
+    assert set(ours) == set(CASES)
+    assert min(ours.values()) > 0
+    assert theirs is None
+    assert done.stdout.count("missing") == len(CASES)
