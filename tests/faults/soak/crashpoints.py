@@ -98,33 +98,24 @@ class TappedStore:
         await self._store.close()
 
 
-class TappedTransport:
-    """A transport whose sessions come by the last two points."""
-
-    def __init__(self, transport: Any, points: CrashPoints) -> None:
-        self._transport, self._points = transport, points
-
-    @property
-    def connect_timeout(self) -> float:
-        return float(self._transport.connect_timeout)
-
-    async def publisher(self, events: Any, *, replies: Any, timeout: float) -> Any:
-        return TappedPublisher(
-            await self._transport.publisher(events, replies=replies, timeout=timeout), points=self._points
-        )
-
-    async def consumer(self, events: Any, queue: Any, *, prefetch: int, timeout: float) -> Any:
-        return TappedConsumer(
-            await self._transport.consumer(events, queue, prefetch=prefetch, timeout=timeout), points=self._points
-        )
-
-
 class _Tapped:
+    """Whatever it is, but for what a subclass says otherwise."""
+
     def __init__(self, session: Any, *, points: CrashPoints) -> None:
         self._session, self._points = session, points
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
+
+
+class TappedTransport(_Tapped):
+    """A transport whose sessions come by the last two points."""
+
+    async def publisher(self, events: Any, **how: Any) -> Any:
+        return TappedPublisher(await self._session.publisher(events, **how), points=self._points)
+
+    async def consumer(self, events: Any, queue: Any, **how: Any) -> Any:
+        return TappedConsumer(await self._session.consumer(events, queue, **how), points=self._points)
 
 
 class TappedPublisher(_Tapped):

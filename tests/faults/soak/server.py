@@ -25,7 +25,7 @@ def build(amqp_url: str, redis_url: str, service: str, folder: Path, lease: floa
     store = TappedStore(RedisStore(redis_url, timeout=0.25), ledger, points)
     idempotency = Idempotency(store, lease=lease, wait=2 * lease)
     server = Server(amqp_url, service=service, concurrency=32, grace=GRACE, policies=[idempotency])
-    server._transport = TappedTransport(server._transport, points)
+    server._transport = TappedTransport(server._transport, points=points)
 
     @server.method(safety="dedup")
     async def deliver(ctx: Context, seconds: float = 0.0, fail: bool = False, crash: str = "") -> str:
