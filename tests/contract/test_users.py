@@ -244,6 +244,20 @@ def test_a_dead_letter_says_who_sent_it(world: World) -> None:
     assert found.headers[USER] == world.name("joe")
 
 
+def test_casts_and_broadcasts_say_who_sends_them_too(simple: World) -> None:
+    method = f"{simple.side.service}.create"
+    with simple.serving() as server, simple.client("joe") as client, simple.client("joe", user_id=False) as stranger:
+        client.cast(method, ["A1"])
+        until(lambda: simple.effects == [("guest", "A1")])
+        [(_, answer)] = client.broadcast(method, ["B2"], timeout=5.0, expect=1)
+        assert answer == ["guest", 2]
+        stranger.cast(method, ["C3"])
+        until(lambda: server.health()["dead_lettered"] == 1 and server.health()["unacked"] == 0)
+    assert simple.effects == [("guest", "A1"), ("guest", "B2")]
+    [found] = asyncio.run(simple.side.read(simple.side.dead, 1))
+    assert found.headers["rpc-dead-reason"] == "refused"
+
+
 class Named:
     """A filter that has proof of its own of who sends."""
 
