@@ -106,6 +106,15 @@ class Binder:
                 f"the signature {self._signature} cannot be called from outside: {error}"
             ) from error
 
+    @property
+    def takes_one(self) -> bool:
+        """Whether the function can be called with one argument by position, besides the context."""
+        try:
+            self._signature.bind(None)
+        except TypeError:
+            return False
+        return True
+
     def prepare(self, codec: Codec) -> None:
         """Make the decoders, so that an annotation that cannot be decoded is found when it is registered."""
         self._decoders[codec.content_type] = codec.decoder(self._by_name), codec.decoder(self._by_position)

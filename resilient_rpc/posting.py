@@ -24,7 +24,7 @@ from resilient_rpc.transport.batching import Route, Target
 from resilient_rpc.transport.link import Link
 from resilient_rpc.transport.pool import Pool
 from resilient_rpc.transport.post import Answers, Post, Question, Survey
-from resilient_rpc.transport.tables import MAX_SHORT
+from resilient_rpc.transport.tables import MAX_SHORT, is_queue_name
 from resilient_rpc.transport.templates import headers_of
 from resilient_rpc.transport.topology import fanout_exchange
 from resilient_rpc.wire.codec import Codec, codec_for, read_answers
@@ -196,7 +196,7 @@ def as_raw(call: Call, properties: Any) -> RawCall:
 
 def check_raw(queue: Any, body: Any, properties: Any) -> None:
     """`ConfigurationError` or TypeError for what `call_raw` cannot send."""
-    if not isinstance(queue, str) or not 0 < len(queue.encode()) <= MAX_SHORT:
+    if not is_queue_name(queue):
         raise ConfigurationError(f"queue={queue!r:.300}: give the name of a queue, at most {MAX_SHORT} bytes")
     if not isinstance(body, bytes):
         raise ConfigurationError(f"body of type {type(body).__name__}: give bytes")

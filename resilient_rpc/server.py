@@ -23,11 +23,13 @@ from resilient_rpc.events import Event, Events
 from resilient_rpc.names import check_name
 from resilient_rpc.policy import Policy
 from resilient_rpc.serving.core import Serving, ServingOptions
+from resilient_rpc.serving.raw import RawQueue
 from resilient_rpc.settings import check_flag, check_prefix, check_safety, check_timeout
 from resilient_rpc.transport.base import QueueSpec
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.open import open_transport
 from resilient_rpc.transport.queues import Classic, Quorum
+from resilient_rpc.transport.tables import MAX_SHORT, is_queue_name
 from resilient_rpc.transport.topology import fanout_exchange
 from resilient_rpc.wire.codec import CODECS
 from resilient_rpc.wire.control import control_exchange
@@ -108,6 +110,7 @@ class Server:
             control=control_exchange(prefix + service),
             fanout=fanout_exchange(check_prefix(prefix) + service) if check_flag(broadcasts, "broadcasts") else "",
         )
+        self._raws: dict[str, RawQueue] = {}
         self._events = Events()
         self._serving: Serving | None = None
         self._background: _Background | None = None
@@ -148,6 +151,56 @@ class Server:
 
         return register(function) if function is not None else register
 
+    def raw(
+        self,
+        name: str,
+        *,
+        queue: Classic | Quorum | None = Classic(),  # noqa: B008 - frozen
+        safety: Safety | str | None = None,
+        timeout: float | None = None,
+    ) -> Callable[[F], F]:
+        """Answer a queue of plain bytes, for programs that know nothing of this library: a decorator.
+
+        The handler, plain or ``async def``, takes the body and returns the answer, both bytes; it may take a `Context`,
+        too. It shares the slots of the server. The answer goes to ``reply_to`` with the request's correlation id and
+        content type; a message whose handler raises becomes a dead letter of the service, for there is no way to tell.
+        The filters of the server do not apply. `queue`: how it is declared; None: it is somebody else's. `safety`,
+        `timeout`: as for `method`; what came back unfinished is run again only where `safety` allows it.
+        """
+
+        def register(target: F) -> F:
+            self._register_raw(target, name, queue, safety, timeout)
+            return target
+
+        return register
+
+    def _register_raw(
+        self,
+        function: Callable[..., Any],
+        name: str,
+        queue: Classic | Quorum | None,
+        safety: Safety | str | None,
+        timeout: float | None,
+    ) -> None:
+        if not is_queue_name(name):
+            raise ConfigurationError(f"raw({name!r:.300}): give the name of a queue, at most {MAX_SHORT} bytes")
+        if queue is not None and not isinstance(queue, Classic | Quorum):
+            raise ConfigurationError(f"queue={queue!r}: give Classic(), Quorum() or None")
+        if name in self._raws or name == self._queue.name:
+            raise ConfigurationError(f"queue {name!r} is served already")
+        binder = Binder(function, Context)
+        if not binder.takes_one:
+            raise ConfigurationError(f"the handler of {name!r} takes the body, and a Context if it wants: {function!r}")
+        spec = QueueSpec(
+            name=name,
+            service=self.service,
+            arguments=queue.arguments() if queue is not None else {},
+            declared=queue is not None,
+            max_dead=self._queue.max_dead,  # there is one queue of dead letters for the service
+            delivery_limit=queue.counted_here if queue is not None else None,
+        )
+        self._raws[name] = RawQueue(spec=spec, method=_method(function, name, binder, safety, timeout))
+
     def _register(
         self, function: Callable[..., Any], name: str | None, safety: Safety | str | None, timeout: float | None
     ) -> None:
@@ -155,19 +208,7 @@ class Server:
         binder = Binder(function, Context)
         for codec in CODECS.values():
             binder.prepare(codec)
-        is_async = inspect.iscoroutinefunction(function) or (
-            not isinstance(function, type) and inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - of an object
-        )
-        self._methods.add(
-            Method(
-                name=check_name(called),
-                function=function,
-                binder=binder,
-                safety=check_safety(safety) if safety is not None else None,
-                timeout=check_timeout(timeout, "timeout") if timeout is not None else None,
-                is_async=is_async,
-            )
-        )
+        self._methods.add(_method(function, check_name(called), binder, safety, timeout))
 
     def on(self, event_type: type[E], hook: Callable[[E], object]) -> Callable[[], None]:
         """Have `hook` called with every event of a type; it must not wait. Returns what ends the subscription."""
@@ -233,9 +274,17 @@ class Server:
     def _begin(self) -> None:
         if self._serving is not None:
             raise UsageError(f"{self!r} is running already")
-        if not self._methods.names():
+        if not self._methods.names() and not self._raws:
             raise ConfigurationError(f"service {self.service!r} has no methods")
-        self._serving = Serving(self._transport, self._queue, self._methods, self._options, self._events, self.name)
+        self._serving = Serving(
+            self._transport,
+            self._queue,
+            self._methods,
+            self._options,
+            self._events,
+            self.name,
+            tuple(self._raws.values()),
+        )
         self._serving.start()
 
     async def _end(self) -> bool:
@@ -276,6 +325,22 @@ class Server:
         finally:
             ready.cancel()
             stopped.cancel()
+
+
+def _method(
+    function: Callable[..., Any], name: str, binder: Binder, safety: Safety | str | None, timeout: float | None
+) -> Method:
+    is_async = inspect.iscoroutinefunction(function) or (
+        not isinstance(function, type) and inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - of an object
+    )
+    return Method(
+        name=name,
+        function=function,
+        binder=binder,
+        safety=check_safety(safety) if safety is not None else None,
+        timeout=check_timeout(timeout, "timeout") if timeout is not None else None,
+        is_async=is_async,
+    )
 
 
 class _Background:

@@ -39,6 +39,7 @@ from resilient_rpc.serving.executor import Executor
 from resilient_rpc.serving.intake import BadAddress, Intake
 from resilient_rpc.serving.job import NO_ID, Job, Letter
 from resilient_rpc.serving.outbox import Outbox
+from resilient_rpc.serving.raw import RawInlet, RawLetter, RawQueue
 from resilient_rpc.serving.returns import Returns
 from resilient_rpc.settings import check_flag
 from resilient_rpc.transport.backoff import Backoff
@@ -116,6 +117,7 @@ class Serving:
         options: ServingOptions,
         hub: events.Events,
         name: str,
+        raws: Sequence[RawQueue] = (),
     ) -> None:
         loop = self._loop = asyncio.get_running_loop()
         self._transport, self._queue, self._options, self._hub, self._name = transport, queue, options, hub, name
@@ -123,7 +125,7 @@ class Serving:
         self._intake = Intake(methods, options.limits, addresses, self._refuse, options.policies)
         filters = Filters(options.filters) if options.filters else None
         self._door = Door(filters, options.limits, queue.name, hub, self._refuse) if filters is not None else None
-        self._outbox = Outbox(
+        self.outbox = Outbox(
             transport,
             loop,
             filters=filters,
@@ -137,26 +139,26 @@ class Serving:
             options.concurrency,
             self._done,
             f"rpc-{queue.service}",
-            worked_off=self._outbox.flush,
+            worked_off=self.outbox.flush,
             # What waits is not acked: if all that may be unacked waited, nothing would be delivered that could run.
             places=max(options.unacked - options.concurrency, 0),
         )
         self._scheduler = self._executor.scheduler
-        forwards = self._outbox.forwards
+        forwards = self.outbox.forwards
         users = self._users = Users(transport.user)
-        self._senders = users if options.require_user_id else None
-        self._dead = DeadLetters(queue, name, forwards, users, hub, self._replaced, cuttable=filters is None)
+        self.senders = users if options.require_user_id else None
+        self._dead = DeadLetters(queue, name, forwards, users, hub, self.settle, cuttable=filters is None)
         self._returns: Returns | None = None
         if queue.delivery_limit is not None:
             limit, bury = queue.delivery_limit, self._dead.bury
-            self._returns = Returns(limit, queue.name, forwards, users, settle=self._replaced, bury=bury)
+            self._returns = Returns(limit, queue.name, forwards, users, settle=self.settle, bury=bury)
         self._control = Control(
             self._executor,
-            self._outbox,
+            self.outbox,
             hub,
             addresses=addresses,
             filters=filters,
-            users=self._senders,
+            users=self.senders,
             queue=queue.name,
             server=name,
             here=lambda: self._session.control if self._session is not None else "",
@@ -171,18 +173,36 @@ class Serving:
         self._consuming: SessionLoop[Consumer] = SessionLoop(
             self._open, opened=self._opened, failed=self._failed, urgent=lambda: True, backoff=options.backoff
         )
-        self._letters: dict[object, Letter] = {}
+        self.letters: dict[object, Letter] = {}
+        self._inlets = [
+            RawInlet(
+                raw,
+                self,
+                transport=transport,
+                prefetch=options.unacked,
+                limits=options.limits,
+                addresses=addresses,
+                backoff=options.backoff,
+                numbers=self._intake.numbers,
+                users=users,
+                hub=hub,
+                server=name,
+            )
+            for raw in raws
+        ]
         self._recent: OrderedDict[object, None] = OrderedDict()
         self._session: Consumer | None = None
-        self._draining = False
+        self.draining = False
         self._fatal: BaseException | None = None
         self._ready = asyncio.Event()
         self._idle = asyncio.Event()
 
     def start(self) -> None:
         """Begin to connect and to consume."""
-        self._outbox.start()
+        self.outbox.start()
         self._consuming.start()
+        for inlet in self._inlets:
+            inlet.sessions.start()
 
     async def ready(self, timeout: float) -> None:
         """Wait until it consumes. Raises why it does not: `ConfigurationError` at once, or TimeoutError."""
@@ -191,8 +211,17 @@ class Serving:
         except TimeoutError:
             cause = self._consuming.last_error
             raise TimeoutError(f"not serving within {timeout:g} s: {cause or 'connecting'}") from cause
-        if self._fatal is not None:
-            raise self._fatal
+        if (fatal := self._why_not()) is not None:
+            raise fatal
+
+    def _why_not(self) -> BaseException | None:
+        """What will never let it serve, as far as it is known."""
+        return next(filter(None, (self._fatal, *(inlet.fatal for inlet in self._inlets))), None)
+
+    def changed(self) -> None:
+        """One of its queues is consumed now, or never will be."""
+        if self._why_not() is not None or self._consumes_all():
+            self._ready.set()
 
     # -- in
 
@@ -213,7 +242,7 @@ class Serving:
     def _opened(self, session: Consumer) -> None:
         self._session = session
         self._fatal = None
-        self._ready.set()
+        self.changed()
         self._hub.emit(events.ConnectionStateChanged(state="connected"))
 
     def _failed(self, error: BaseException) -> None:
@@ -221,7 +250,7 @@ class Serving:
         if isinstance(error, ConfigurationError):
             log.error("cannot serve: %s", error)
             self._fatal = error
-            self._ready.set()
+            self.changed()
 
     def lost(self, error: BaseException) -> None:
         """The consuming session ended; what is unacked comes again, here or elsewhere."""
@@ -242,7 +271,7 @@ class Serving:
             )
             self._drop(session, delivery, error)
             return
-        if (delivery.redelivered or letter.returns) and self._known(letter):
+        if (delivery.redelivered or letter.returns) and self.known(letter):
             return
         if delivery.redelivered and self._returns is not None and self._users.can_send_on(delivery):
             self._returns.take(letter)
@@ -258,12 +287,12 @@ class Serving:
 
     def _accept(self, letter: Letter) -> None:
         delivery = letter.delivery
-        self._letters[letter.key] = letter
+        self.letters[letter.key] = letter
         if letter.returns and self._returns is not None:
             self._returns.arrived(letter)
-        if self._senders is not None:
+        if self.senders is not None:
             try:
-                letter.user = self._senders.sender(delivery.properties)
+                letter.user = self.senders.sender(delivery.properties)
             except Refused as error:
                 self._refuse(letter, None, error)
                 return
@@ -278,19 +307,24 @@ class Serving:
         control = self._control
         if control.early:
             jobs = control.sieve(jobs)
-        if self._draining:
-            self._give_back(jobs)
-        elif jobs:
-            self._executor.add(jobs)
+        if jobs:
+            self.run(jobs)
             if not control.awake:
                 control.wake()
 
-    def _known(self, letter: Letter) -> bool:
+    def run(self, jobs: list[Job]) -> None:
+        """Queue them for a slot; while draining, give them back."""
+        if self.draining:
+            self._give_back(jobs)
+        else:
+            self._executor.add(jobs)
+
+    def known(self, letter: Letter) -> bool:
         """A copy of what is running here, or was answered: its ack was lost with the session, nothing else."""
         if letter.ours:
-            running = self._letters.get(letter.key)
+            running = self.letters.get(letter.key)
         else:
-            running = next((known for known in self._letters.values() if letter.is_copy_of(known)), None)
+            running = next((known for known in self.letters.values() if letter.is_copy_of(known)), None)
         if running is not None:
             if running.session is letter.session:  # a second copy, not the same one again
                 letter.session.ack(letter.tag)
@@ -306,7 +340,7 @@ class Serving:
         """Nobody can be told, and nothing of it is read."""
         letter = Letter(session, delivery, reply_to="", correlation_id=None, codec=JSON, ours=False)
         letter.deaths.append((-1, "refused", error))
-        self._letters[letter] = letter
+        self.letters[letter] = letter
         self._dead.bury(letter)
 
     # -- out
@@ -315,7 +349,7 @@ class Serving:
         letter = job.letter
         if not job.started and isinstance(error, RpcError):  # it was not begun
             if job.context.cancelled:
-                self._outbox.skip(letter)
+                self.outbox.skip(letter)
             else:
                 self._refuse(letter, job.reply, error, job.index)
             return
@@ -325,15 +359,18 @@ class Serving:
             log.warning("%s failed, and nobody asked for its answer: %s", job.method.name, type(error).__name__)
             self._expired += isinstance(error, Expired)
             letter.deaths.append((job.index, reason_of(error), error))
-            self._outbox.skip(letter)
+            self.outbox.skip(letter)
             return
         if job.context.cancelled and self._is_over(job):
-            self._outbox.skip(letter)  # its caller has ended the call by itself: an answer would only race with that
+            self.outbox.skip(letter)  # its caller has ended the call by itself: an answer would only race with that
             return
         if error is not None and isinstance(error, Exception):
             error = escaped(error)
         if job.unasked:
-            self._outbox.skip(letter)
+            if type(letter) is RawLetter:
+                letter.inlet.answer(letter, result)
+            else:
+                self.outbox.skip(letter)
             return
         meta: Any = UNSET
         if letter.ours:
@@ -342,7 +379,7 @@ class Serving:
             meta = ReplyMeta(micros, self._scheduler.room, replayed=replayed, server=self._name)
             if error is None and job.context.hints is not None:
                 meta.cache = job.context.hints
-        self._outbox.answer(letter, self._encode(job, result, error, meta))
+        self.outbox.answer(letter, self._encode(job, result, error, meta))
 
     @staticmethod
     def _is_over(job: Job) -> bool:
@@ -381,7 +418,7 @@ class Serving:
     def _refuse(self, letter: Letter, reply: Any, error: RpcError, at: int | None = None) -> None:
         """Answer a call that is not run."""
         if not letter.delivery.body and not letter.delivery.properties:  # somebody asked whether the exchange is there
-            self._outbox.skip(letter)
+            self.outbox.skip(letter)
             return
         if self._hub.wants(events.RequestRefused):
             self._hub.emit(events.RequestRefused(error=error))
@@ -390,49 +427,59 @@ class Serving:
         if unanswered or isinstance(error, Interrupted):  # what may have been begun is for somebody to look at
             letter.deaths.append((letter.at if at is None else at, reason_of(error), error))
         if unanswered:
-            self._outbox.skip(letter)
+            self.outbox.skip(letter)
             return
         meta: Any = ReplyMeta(0, self._scheduler.room, server=self._name) if letter.ours else UNSET
         whole = at is None and letter.at < 0
-        answer = self._outbox.answer_whole if whole else self._outbox.answer
+        answer = self.outbox.answer_whole if whole else self.outbox.answer
         answer(letter, self._encode_failure(letter, reply, error, meta))
 
     def _answered(self, letter: Letter) -> None:
         """All of a message is done with: ack, once what is dead of it is with the broker."""
         if letter.deaths:
-            self._dead.bury(letter)
+            self._home(letter)[0].bury(letter)
             return
         key = letter.key
         if key is not letter:
             self._recent[key] = None
             if len(self._recent) > REMEMBERED:
                 self._recent.popitem(last=False)
-        self._replaced(letter, ok=True)
+        self.settle(letter, ok=True)
 
-    def _replaced(self, letter: Letter, ok: bool) -> None:
+    def settle(self, letter: Letter, ok: bool) -> None:
         """Nothing is left to do for a message, or another one stands for it; not ok: that could not be sent."""
         key = letter.key
-        if self._letters.get(key) is letter:
-            del self._letters[key]
+        if self.letters.get(key) is letter:
+            del self.letters[key]
         if ok:
             letter.session.ack(letter.tag)
         else:
             letter.session.nack(letter.tag, requeue=False)  # the broker's own way to the dead letters
-        if self._returns is not None and letter.returns:
-            self._returns.ended(letter)
+        if letter.returns and (returns := self._home(letter)[1]) is not None:
+            returns.ended(letter)
         self._check_idle()
 
+    def _home(self, letter: Letter) -> tuple[DeadLetters, Returns | None]:
+        """What belongs to the queue that a message came from."""
+        if type(letter) is RawLetter:
+            return letter.inlet.dead, letter.inlet.returns
+        return self._dead, self._returns
+
+    def _all_returns(self) -> list[Returns]:
+        return [each for each in (self._returns, *(inlet.returns for inlet in self._inlets)) if each is not None]
+
     def _check_idle(self) -> None:
-        if self._draining and not self._letters and (self._returns is None or not self._returns.pending):
+        if self.draining and not self.letters and not any(each.pending for each in self._all_returns()):
             self._idle.set()
 
     # -- the end
 
     async def drain(self) -> bool:
         """Take nothing new, finish what runs, answer, ack, close. False if the grace time was not enough."""
-        self._draining = True
-        session, until = self._session, time.monotonic() + self._options.grace
-        if session is not None:
+        self.draining = True
+        sessions = [self._session, *(inlet.session for inlet in self._inlets)]
+        until = time.monotonic() + self._options.grace
+        for session in filter(None, sessions):
             with contextlib.suppress(TimeoutError, OSError, RpcError):  # it has just ended, or nobody answers there
                 await asyncio.wait_for(session.cancel(), self._options.grace)
         self._give_back(self._scheduler.give_up())
@@ -442,7 +489,7 @@ class Serving:
         clean = self._idle.is_set()
         if not clean:
             await self._executor.cancel_running(LAST_WORDS)
-            await self._outbox.drain(LAST_WORDS)
+            await self.outbox.drain(LAST_WORDS)
         await self.close()
         return clean
 
@@ -454,42 +501,46 @@ class Serving:
         for letter, jobs in by_letter.items():
             untouched = not letter.started and letter.left == len(jobs)
             if untouched and all(job.context.safety.repeatable for job in jobs):
-                self._letters.pop(letter.key, None)
+                self.letters.pop(letter.key, None)
                 letter.session.nack(letter.tag, requeue=True)
             elif untouched and all(job.unasked for job in jobs):
-                self._dead.return_to_sender(letter)
+                self._home(letter)[0].return_to_sender(letter)
             else:
                 for job in jobs:
                     self._refuse(letter, job.reply, _draining(), job.index)
-        for letter in self._returns.give_up() if self._returns is not None else ():
+        for letter in [each for returns in self._all_returns() for each in returns.give_up()]:
             letter.session.nack(letter.tag, requeue=True)
         self._check_idle()
 
     async def close(self) -> None:
         """End both sessions; what is unacked is redelivered."""
-        await self._consuming.close()
-        await self._outbox.close()
+        for sessions in (self._consuming, *(inlet.sessions for inlet in self._inlets)):
+            await sessions.close()
+        await self.outbox.close()
         self._executor.close()
         self._control.close()
-        if self._returns is not None:
-            self._returns.close()
+        for returns in self._all_returns():
+            returns.close()
         await self._scope.aclose()
 
     def health(self) -> dict[str, Any]:
         """What a probe wants to know: connected, running, waiting, unconfirmed."""
         return {
-            "consuming": self._session is not None and not self._draining,
+            "consuming": self._consumes_all() and not self.draining,
             "running": self._scheduler.running,
             "waiting": self._scheduler.waiting,
             "slots": self._scheduler.slots,
-            "unacked": len(self._letters),
-            "unconfirmed_replies": self._outbox.pending,
-            "replies_returned": self._outbox.unwanted,
+            "unacked": len(self.letters),
+            "unconfirmed_replies": self.outbox.pending,
+            "replies_returned": self.outbox.unwanted,
             "expired": self._expired,
             "cancelled": self._control.cancelled,
             "cancels_ignored": self._control.ignored,
-            "dead_lettered": self._dead.count,
+            "dead_lettered": self._dead.count + sum(inlet.dead.count for inlet in self._inlets),
         }
+
+    def _consumes_all(self) -> bool:
+        return None not in (self._session, *(inlet.session for inlet in self._inlets))
 
 
 def _served(service: str, job: Job, error: BaseException | None) -> events.CallServed:

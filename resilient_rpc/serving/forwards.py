@@ -17,13 +17,21 @@ TRIES = 3
 class Forward:
     """One message on its way to a queue; `done` is told whether the queue has it."""
 
-    __slots__ = ("body", "correlation", "done", "properties", "returned", "target", "tries")
+    __slots__ = ("body", "correlation", "done", "mandatory", "properties", "returned", "target", "tries")
 
     def __init__(
-        self, target: str, body: bytes, properties: bytes, correlation: str, done: Callable[[bool], None]
+        self,
+        target: str,
+        body: bytes,
+        properties: bytes,
+        correlation: str,
+        done: Callable[[bool], None],
+        *,
+        mandatory: bool = True,
     ) -> None:
+        """`mandatory`: a queue must have it; not for what goes to a reply address."""
         self.target, self.body, self.properties, self.correlation = target, body, properties, correlation
-        self.done = done
+        self.done, self.mandatory = done, mandatory
         self.tries = 0
         self.returned = False
 
@@ -54,7 +62,7 @@ class Forwards:
             forward.tries += 1
             forward.returned = False
             try:
-                tag = session.publish(forward.target, forward.body, forward.properties, mandatory=True)
+                tag = session.publish(forward.target, forward.body, forward.properties, mandatory=forward.mandatory)
             except (ProtocolError, ConfigurationError) as error:
                 log.warning("a message could not be sent on to %s: %s", forward.target, error)
                 forward.done(False)
@@ -82,7 +90,7 @@ class Forwards:
     def returned(self, correlation: str) -> None:
         """A message found no queue. Several may have one correlation id: each of these is sent again."""
         for forward in self._unconfirmed.values():
-            if forward.correlation == correlation:
+            if forward.correlation == correlation and forward.mandatory:
                 forward.returned = True
 
     def lost(self) -> None:

@@ -57,7 +57,7 @@ class Intake:
     ) -> None:
         self._methods, self._limits, self._addresses, self._answer = methods, limits, addresses, answer
         self._plan = Plan(policies)
-        self._numbers = itertools.count(1)
+        self.numbers = itertools.count(1)
         self._age = QueueAge()
 
     def open(self, session: Consumer, delivery: Delivery) -> Letter:
@@ -95,7 +95,7 @@ class Intake:
                 meta = item.meta
                 try:
                     if meta is None or meta.ttl is None:
-                        deadline = _expiration(delivery, arrived)
+                        deadline = deadline_of(delivery, arrived)
                     else:
                         if meta.at != sent:  # the calls of a batch were sent in one instant, most of them
                             sent = meta.at
@@ -149,7 +149,7 @@ class Intake:
         )
         if method.binder.context_name is not None:
             arguments = method.binder.give_context(arguments, context)
-        return Job(letter, next(self._numbers), method, arguments[0], arguments[1], context, _id_of(item))
+        return Job(letter, next(self.numbers), method, arguments[0], arguments[1], context, _id_of(item))
 
     def _repeatable(self, method: Method, key: str | None, safety: Safety, redelivered: bool) -> Safety:
         """The safety class of a call with a key, or that should have one, or was delivered before; or a refusal."""
@@ -170,7 +170,7 @@ class Intake:
         return self._age.of(letter.reply_to, sent / 1000, wall, arrived)
 
 
-def _expiration(delivery: Delivery, arrived: float) -> float:
+def deadline_of(delivery: Delivery, arrived: float) -> float:
     """The deadline of a message whose calls do not carry their own."""
     expiration = delivery.properties.get("expiration")
     if not isinstance(expiration, str) or not expiration.isdecimal() or len(expiration) > MAX_TTL_DIGITS:

@@ -57,6 +57,8 @@ class QueueSpec:
     """Declare the dead-letter exchange and this service's `.dead` and `.expired` queues too."""
     max_dead: int | None = 100_000
     """How many messages the `.dead` queue keeps, the newest; None: all."""
+    declared: bool = True
+    """False: it is somebody else's, and is consumed as it is."""
     fanout: str = ""
     """An exchange: what is published to it reaches every consumer of this queue, each at most once. Empty: none."""
     delivery_limit: int | None = None

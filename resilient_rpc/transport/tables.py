@@ -35,6 +35,11 @@ _NUMBERS = {
 }  # fmt: skip
 
 
+def is_queue_name(name: Any) -> bool:
+    """Whether a queue may be called so."""
+    return isinstance(name, str) and 0 < len(name.encode("utf-8", "replace")) <= MAX_SHORT
+
+
 def short_string(value: str) -> bytes:
     """`value` as a short string: one byte of length, then UTF-8.
 

@@ -94,6 +94,8 @@ def topology(spec: QueueSpec) -> tuple[Step, ...]:
     for name, reason in GONE.items():
         if name in spec.arguments:
             raise ConfigurationError(f"queue {spec.name!r}: {name}={spec.arguments[name]!r}: {reason}")
+    if not spec.declared:
+        return ()
     arguments = {DEAD_LETTER: DEAD_EXCHANGE, **spec.arguments}
     request = Queue(spec.name, spec.durable, {name: value for name, value in arguments.items() if value is not None})
     return (*_dead_letters(spec), request) if spec.dead_letters else (request,)

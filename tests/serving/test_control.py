@@ -91,10 +91,10 @@ async def test_no_beat_waits_for_a_broker_that_takes_nothing() -> None:
     async with bench() as b:
         serving = await b.serve()
         b.bus.block()
-        await turns(lambda: serving._outbox._blocked)
+        await turns(lambda: serving.outbox._blocked)
         serving._control._send(Beat(letter(address=b.client.reply_to), 1.0, [1]))
         b.bus.unblock()
-        await turns(lambda: not serving._outbox._blocked)
+        await turns(lambda: not serving.outbox._blocked)
         serving._control._send(Beat(letter(address=b.client.reply_to), 1.0, [2]))
         assert json.loads((await b.received(1))[0].body) == [2]
 

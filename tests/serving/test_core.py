@@ -664,7 +664,7 @@ class TestRedelivery:
                 b.send(call("echo"), OURS, correlation_id=f"t.{number}")
             await b.settled()
             assert len(serving._recent) == 5
-            assert serving._letters == {}
+            assert serving.letters == {}
 
         run(scenario)
 
@@ -673,14 +673,14 @@ class TestTheWayOut:
     def test_a_reply_that_was_not_confirmed_is_sent_again_on_the_next_connection(self) -> None:
         async def scenario(b: Bench) -> None:
             serving = await b.serve()
-            await turns(lambda: serving._outbox._sessions.session is not None)
+            await turns(lambda: serving.outbox._sessions.session is not None)
             b.bus.freeze()
             b.bus.broker.frozen = False  # only what the server publishes is held
             for session in list(b.bus.broker.sessions):
                 if session is b.client or isinstance(session, MemoryConsumer):
                     session.gate(False)
             b.send(call("echo", [1], ttl=60_000), OURS)
-            await turns(lambda: serving.health()["unconfirmed_replies"] == 1 and serving._outbox._unconfirmed)
+            await turns(lambda: serving.health()["unconfirmed_replies"] == 1 and serving.outbox._unconfirmed)
             assert b.unacked == 1
             b.drop(MemoryPublisher)
             assert (await b.reply())["result"] == 1
@@ -692,14 +692,14 @@ class TestTheWayOut:
     def test_an_error_reply_too(self, body: Any) -> None:
         async def scenario(b: Bench) -> None:
             serving = await b.serve()
-            await turns(lambda: serving._outbox._sessions.session is not None)
+            await turns(lambda: serving.outbox._sessions.session is not None)
             b.bus.freeze()
             b.bus.broker.frozen = False
             for session in list(b.bus.broker.sessions):
                 if session is b.client or isinstance(session, MemoryConsumer):
                     session.gate(False)
             b.send(body, OURS)
-            await turns(lambda: serving._outbox._unconfirmed)
+            await turns(lambda: serving.outbox._unconfirmed)
             b.drop(MemoryPublisher)
             assert code(await b.reply()) < 0
             await b.settled()
@@ -712,7 +712,7 @@ class TestTheWayOut:
             b.send(call("wait", [1]), OURS)
             await turns(lambda: b.ran == [1])
             b.bus.block()
-            await turns(lambda: serving._outbox._blocked)
+            await turns(lambda: serving.outbox._blocked)
             b.gate.set()
             await turns(lambda: serving.health()["unconfirmed_replies"] == 1)
             assert b.unacked == 1
@@ -899,7 +899,7 @@ class TestDrain:
         async def scenario(b: Bench) -> None:
             serving = await b.serve()
             b.bus.block()
-            await turns(lambda: serving._outbox._blocked)
+            await turns(lambda: serving.outbox._blocked)
             b.bus.publish(QUEUE, json.dumps(call("echo", [1])).encode(), reply_to=b.client.reply_to)
             await turns(lambda: serving.health()["unconfirmed_replies"] == 1)
             drain = asyncio.create_task(serving.drain())

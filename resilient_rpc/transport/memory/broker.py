@@ -168,6 +168,8 @@ class Broker:
                     self._bindings.append(step)
             elif not isinstance(step, Exchange):
                 self.open_queue(step.name, Settings(durable=step.durable, arguments=step.arguments))
+        if spec.name not in self.queues:
+            raise ConnectionError(f"404 NOT_FOUND - no queue {spec.name!r}")
         return self.queues[spec.name]
 
     def listen(self, exchange: str) -> Queue:
