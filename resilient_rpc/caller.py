@@ -32,12 +32,13 @@ from resilient_rpc.policies import AttemptTimeout, CircuitBreaker, Retry
 from resilient_rpc.policy import Policy, Runtime
 from resilient_rpc.posting import Posting
 from resilient_rpc.runtime import AsyncioRuntime
-from resilient_rpc.settings import check_params, check_prefix, check_safety, check_tags, check_timeout
+from resilient_rpc.settings import check_params, check_safety, check_tags, check_timeout
 from resilient_rpc.stats import CallStats
 from resilient_rpc.transport.base import Transport
 from resilient_rpc.transport.batching import Route, Target
 from resilient_rpc.transport.entry import Entry
 from resilient_rpc.transport.link import Link
+from resilient_rpc.transport.naming import Naming
 from resilient_rpc.transport.options import LinkOptions
 from resilient_rpc.transport.pool import Pool
 from resilient_rpc.transport.post import Answers
@@ -68,13 +69,12 @@ class CallerOptions:
     codec: Codec = JSON
     links: int = 1
     link: LinkOptions = field(default_factory=LinkOptions)
-    prefix: str = "rpc."
+    naming: Naming = field(default_factory=Naming)
 
     def __post_init__(self) -> None:
         check_timeout(self.timeout, "timeout")
         if type(self.links) is not int or self.links < 1:
             raise ConfigurationError(f"links={self.links!r}: give a whole number of at least 1")
-        check_prefix(self.prefix)
 
     def safety_of(self, method: str) -> Safety:
         """The class of a method that neither the call nor a contract names."""
@@ -304,7 +304,7 @@ class Caller:
         return route, name
 
     def _target(self, link: Link, service: str) -> Target:
-        target = link.target(self.options.prefix + service)
+        target = link.target(self.options.naming.queue(service))
         target.plain = service in self._plain
         if target.plain:
             target.modern = False

@@ -37,7 +37,9 @@ class Client(Face):
         limits: Sizes beyond which nothing is sent or accepted.
         links: Connections.
         max_pending: Calls that may wait on one connection.
-        prefix: Of the names of the services' queues.
+        prefix: Of the names of the services' queues: ``rpc.orders``.
+        version: Of the services' interfaces, in those names: ``rpc.orders.v2``.
+        environment: In those names, last: ``rpc.orders.v2.prod``. All three are the same at the servers.
         replies: Where replies arrive, from `resilient_rpc.replies`: ``Direct()``, ``Exclusive()``, ``Named(app=...)``,
             ``Pool()`` or ``PerCall()``.
         correlation: What correlation ids end with, for whoever reads them: ``sequence``, ``uuid``, ``time`` or

@@ -21,6 +21,7 @@ from resilient_rpc.service import Service
 from resilient_rpc.settings import check_safety
 from resilient_rpc.stats import CallStats, StatsSnapshot
 from resilient_rpc.transport.batching import Batching
+from resilient_rpc.transport.naming import Naming
 from resilient_rpc.transport.open import open_transport
 from resilient_rpc.transport.options import LinkOptions
 from resilient_rpc.transport.reply_queues import Direct, ReplyStrategy
@@ -44,6 +45,8 @@ class Settings(TypedDict, total=False):
     links: int
     max_pending: int
     prefix: str
+    version: str | None
+    environment: str | None
     replies: ReplyStrategy
     correlation: str
     app_id: str | None
@@ -92,6 +95,8 @@ class Face:
         links: int = 1,
         max_pending: int = 250_000,
         prefix: str = "rpc.",
+        version: str | None = None,
+        environment: str | None = None,
         replies: ReplyStrategy = Direct(),  # noqa: B008 - frozen
         correlation: str = "sequence",
         app_id: str | None = None,
@@ -119,7 +124,7 @@ class Face:
                 replies=replies,
                 correlation=correlation,
             ),
-            prefix=prefix,
+            naming=Naming(prefix=prefix, version=version, environment=environment),
         )
         self._events = Events()
         self._stats = CallStats()

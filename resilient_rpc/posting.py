@@ -79,7 +79,7 @@ class Posting:
         """The innermost handler of a cast: one attempt."""
         assert isinstance(call, Cast)  # noqa: S101 - a policy passes on a copy of the call it was given
         service, name = split_method(check_name(call.method))
-        queue, codec = self._options.prefix + service, self._options.codec
+        queue, codec = self._options.naming.queue(service), self._options.codec
         link = self._link()
         target = link.target(queue)
         body = self._encoded(Request(name, call.params or UNSET, UNSET, _meta(call, call.ttl, modern=target.modern)))
@@ -116,7 +116,7 @@ class Posting:
     async def broadcast(self, call: Call, expect: int | None) -> Answers:
         """The answers of all servers of a service that come in time; by no policy."""
         service, name = split_method(check_name(call.method))
-        queue, codec = self._options.prefix + service, self._options.codec
+        queue, codec = self._options.naming.queue(service), self._options.codec
         body = self._encoded(Request(name, call.params or UNSET, 1, _meta(call, call.remaining(), modern=True)))
         exchange = fanout_exchange(queue)
         message = Message(

@@ -24,9 +24,10 @@ from resilient_rpc.names import check_name
 from resilient_rpc.policy import Policy
 from resilient_rpc.serving.core import Serving, ServingOptions
 from resilient_rpc.serving.raw import RawQueue
-from resilient_rpc.settings import check_flag, check_prefix, check_safety, check_timeout
+from resilient_rpc.settings import check_flag, check_safety, check_timeout
 from resilient_rpc.transport.base import QueueSpec
 from resilient_rpc.transport.batching import Batching
+from resilient_rpc.transport.naming import Naming
 from resilient_rpc.transport.open import open_transport
 from resilient_rpc.transport.queues import Classic, Quorum
 from resilient_rpc.transport.tables import MAX_SHORT, is_queue_name
@@ -50,9 +51,10 @@ class Server:
     ``url``: ``amqp://``, ``amqps://`` or ``memory://name``. ``concurrency``: calls that run at once (default 64; plain
     functions each in a thread of ours, coroutines on the server's loop). ``prefetch``: messages taken from the queue
     ahead (default twice that). ``grace``: seconds that a drain waits for what is running. ``batching=None`` sends
-    every reply alone. ``queue``: `Classic` or `Quorum`, with their limits. ``filters``: applied to whole messages,
-    replies from the first to the last, requests in the opposite order. ``policies``: a chain around each handler, the
-    outermost first. ``tenant``: whose idempotency keys these are, where nobody has proof of the sender.
+    every reply alone. ``prefix``, ``version`` and ``environment`` name the queue: ``rpc.orders.v2.prod``. ``queue``:
+    `Classic` or `Quorum`, with their limits. ``filters``: applied to whole messages, replies from the first to the
+    last, requests in the opposite order. ``policies``: a chain around each handler, the outermost first. ``tenant``:
+    whose idempotency keys these are, where nobody has proof of the sender.
     ``require_user_id``: refuse requests without the property ``user_id``, which clients send with
     ``Client(user_id=True)`` and the broker checks; that user is then the tenant, and the handler's
     ``Context.principal``. ``broadcasts``: hear what clients `broadcast`, by an exclusive queue of this server's own.
@@ -70,6 +72,8 @@ class Server:
         limits: Limits = Limits(),  # noqa: B008 - frozen
         grace: float = 30.0,
         prefix: str = "rpc.",
+        version: str | None = None,
+        environment: str | None = None,
         queue: Classic | Quorum = Classic(),  # noqa: B008 - frozen
         name: str | None = None,
         lane: bool = True,
@@ -101,14 +105,15 @@ class Server:
         self._transport = open_transport(url, name=self.name, lane=lane)
         if not isinstance(queue, Classic | Quorum):
             raise ConfigurationError(f"queue={queue!r}: give Classic() or Quorum()")
+        called = Naming(prefix=prefix, version=version, environment=environment).queue(service)
         self._queue = QueueSpec(
-            name=check_prefix(prefix) + service,
+            name=called,
             service=service,
             arguments=queue.arguments(),
             max_dead=queue.max_dead,
             delivery_limit=queue.counted_here,
-            control=control_exchange(prefix + service),
-            fanout=fanout_exchange(check_prefix(prefix) + service) if check_flag(broadcasts, "broadcasts") else "",
+            control=control_exchange(called),
+            fanout=fanout_exchange(called) if check_flag(broadcasts, "broadcasts") else "",
         )
         self._raws: dict[str, RawQueue] = {}
         self._events = Events()

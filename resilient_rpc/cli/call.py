@@ -39,6 +39,9 @@ def call(
     safety: Annotated[
         Safety | None, typer.Option(help="What a repeat of the call would do.", show_default="unsafe")
     ] = None,
+    prefix: Annotated[str, typer.Option(help="What the names of the servers' queues begin with.")] = "rpc.",
+    version: Annotated[str | None, typer.Option(help="Of the service, if its servers have one.")] = None,
+    environment: Annotated[str | None, typer.Option(help="Of the service, if its servers have one.")] = None,
     key: Annotated[
         str | None, typer.Option(help="Idempotency key: the call takes effect once, however often it is sent.")
     ] = None,
@@ -46,7 +49,7 @@ def call(
     """Call a method, and print its result as JSON."""
     arguments = _arguments(sys.stdin.read() if params == "-" else params)
     try:
-        with Client(url, timeout=timeout) as client:
+        with Client(url, timeout=timeout, prefix=prefix, version=version, environment=environment) as client:
             result = client.call(method, arguments, safety=safety, idempotency_key=key)
     except RpcError as error:
         fail(f"{type(error).__name__} ({error.certainty}): {error}", exit_code(error))

@@ -54,7 +54,7 @@ class QueueSpec:
     """x-arguments beyond the dead-letter exchange, which every request queue has; a None leaves that one out."""
     durable: bool = True
     dead_letters: bool = True
-    """Declare the dead-letter exchange and this service's `.dead` and `.expired` queues too."""
+    """Declare the dead-letter exchange and this queue's `.dead` and `.expired` queues too."""
     max_dead: int | None = 100_000
     """How many messages the `.dead` queue keeps, the newest; None: all."""
     declared: bool = True

@@ -53,14 +53,14 @@ class Binding:
 Step = Exchange | Queue | Binding
 
 
-def dead_queue(service: str) -> str:
-    """Where the messages of a service end that cannot be handled."""
-    return f"rpc.{service}.dead"
+def dead_queue(queue: str) -> str:
+    """Where the messages of a request queue end that cannot be handled."""
+    return f"{queue}.dead"
 
 
-def expired_queue(service: str) -> str:
-    """Where the messages of a service end that nobody handled in time."""
-    return f"rpc.{service}.expired"
+def expired_queue(queue: str) -> str:
+    """Where the messages of a request queue end that nobody handled in time."""
+    return f"{queue}.expired"
 
 
 def dead_arguments(most: int | None) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def topology(spec: QueueSpec) -> tuple[Step, ...]:
 
 def _dead_letters(spec: QueueSpec) -> tuple[Step, ...]:
     # The exchange is shared by all services, so each binding names the queue that its messages died in.
-    dead, expired = dead_queue(spec.service), expired_queue(spec.service)
+    dead, expired = dead_queue(spec.name), expired_queue(spec.name)
     return (
         Exchange(DEAD_EXCHANGE, "headers"),
         Queue(expired, arguments=EXPIRED_ARGUMENTS),

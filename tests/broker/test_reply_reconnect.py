@@ -1,4 +1,4 @@
-"""Clients whose connections are cut, on a real RabbitMQ: who is answered, who learns that nobody knows, what is late."""
+"""Clients whose connections are cut, on a real RabbitMQ: who is answered, who is told that nobody knows."""
 
 from __future__ import annotations
 

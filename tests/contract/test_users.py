@@ -240,7 +240,7 @@ def test_a_dead_letter_says_who_sent_it(world: World) -> None:
     with world.serving() as server:
         world.send("joe", OURS, {"jsonrpc": "2.0", "method": "nothing"}, user_id=world.name("joe"))
         until(lambda: server.health()["dead_lettered"] == 1 and server.health()["unacked"] == 0)
-    [found] = asyncio.run(world.side.read(dead_queue(world.side.service), 1))
+    [found] = asyncio.run(world.side.read(dead_queue(world.side.queue), 1))
     assert found.headers[USER] == world.name("joe")
 
 

@@ -9,8 +9,14 @@ import pytest
 from resilient_rpc import Classic, ConfigurationError, Quorum, Server
 
 LEGAL = {
-    "classic": {"x-max-length": int, "x-message-ttl": int},
-    "quorum": {"x-queue-type": str, "x-max-length": int, "x-message-ttl": int, "x-delivery-limit": int},
+    "classic": {"x-max-length": int, "x-message-ttl": int, "x-overflow": str, "x-max-priority": int},
+    "quorum": {
+        "x-queue-type": str,
+        "x-max-length": int,
+        "x-message-ttl": int,
+        "x-delivery-limit": int,
+        "x-overflow": str,
+    },
 }
 """What RabbitMQ 4.3 takes in a declaration, of what we use."""
 
@@ -31,7 +37,11 @@ def test_limits_are_arguments_in_the_units_of_the_broker(kind: type[Any]) -> Non
     arguments = kind(max_length=7, ttl=1.5).arguments()
     assert (arguments["x-max-length"], arguments["x-message-ttl"]) == (7, 1500)
     assert kind(ttl=0.0001).arguments()["x-message-ttl"] == 1
-    for name, value in kind(max_length=7, ttl=1.5, delivery_limit=2).arguments().items():
+    assert "x-overflow" not in arguments
+    every: dict[str, Any] = {"max_length": 7, "ttl": 1.5, "delivery_limit": 2, "overflow": "reject-publish"}
+    if kind is Classic:
+        every["max_priority"] = 5
+    for name, value in kind(**every).arguments().items():
         assert type(value) is LEGAL[kind.__name__.lower()][name]
 
 
@@ -46,12 +56,24 @@ def test_limits_are_arguments_in_the_units_of_the_broker(kind: type[Any]) -> Non
         {"max_dead": 2**31},
         {"ttl": 0},
         {"ttl": "5"},
+        {"overflow": "reject-publish-dlx"},
+        {"overflow": None},
+        {"max_priority": 0},
+        {"max_priority": 256},
+        {"max_priority": True},
     ],
 )
 def test_a_wrong_value_is_named(kind: type[Any], setting: dict[str, Any]) -> None:
     [(name, value)] = setting.items()
     with pytest.raises(ConfigurationError, match=f"{kind.__name__}.{name}={value!r}"):
         kind(**setting)
+
+
+def test_what_would_say_nothing_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"Classic\.overflow='reject-publish': it says nothing without"):
+        Classic(overflow="reject-publish")
+    with pytest.raises(ConfigurationError, match=r"Quorum\.max_priority=5: .* leave it None, or use Classic"):
+        Quorum(max_priority=5)
 
 
 def test_a_server_takes_nothing_else() -> None:

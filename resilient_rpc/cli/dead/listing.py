@@ -11,7 +11,7 @@ import typer
 
 from resilient_rpc.cli.dead.letter import DeadLetter, shown_time
 from resilient_rpc.cli.dead.match import Methods, Reasons, Since, matching
-from resilient_rpc.cli.dead.queue import DeadQueue, Service, Url, run
+from resilient_rpc.cli.dead.queue import PREFIX, DeadQueue, Prefix, Service, Url, run
 from resilient_rpc.transport.topology import expired_queue
 
 
@@ -41,6 +41,7 @@ def list_letters(
     service: Service,
     *,
     url: Url,
+    prefix: Prefix = PREFIX,
     reason: Reasons = None,
     method: Methods = None,
     since: Since = None,
@@ -67,10 +68,10 @@ def list_letters(
             typer.echo(table([head, *cells]))
         if each and total.letters:
             typer.echo(table(lines))
-        expired = expired_queue(service)
+        expired = expired_queue(queue.requests)
         typer.echo(f"{expired}: {await queue.count(expired)} expired")
 
-    run(url, service, command)
+    run(url, service, prefix, command)
 
 
 def _line(number: int, letter: DeadLetter) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ class Match:
 def matching(service: str, reasons: list[str] | None, methods: list[str] | None, since: str | None) -> Match:
     """From the options of a command; ends it when one of them says nothing."""
     return Match(
-        service=service,
+        service=service.partition(".")[0],  # the rest, if there is any, names version and environment
         reasons=tuple(reasons or ()),
         methods=tuple(methods or ()),
         since=None if since is None else instant(since, datetime.now(UTC)),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from resilient_rpc.cli.dead.match import Methods, Reasons, Since, matching
-from resilient_rpc.cli.dead.queue import DeadQueue, Service, Url, run
+from resilient_rpc.cli.dead.queue import PREFIX, DeadQueue, Prefix, Service, Url, run
 from resilient_rpc.cli.fail import FAILED, fail
 from resilient_rpc.transport.base import Delivery
 
@@ -17,6 +17,7 @@ def purge(
     service: Service,
     *,
     url: Url,
+    prefix: Prefix = PREFIX,
     reason: Reasons = None,
     method: Methods = None,
     since: Since = None,
@@ -44,7 +45,7 @@ def purge(
             queue.ack(delivery)
         typer.echo(f"{len(found)} deleted from {queue.name}")
 
-    run(url, service, command)
+    run(url, service, prefix, command)
 
 
 async def _agreed(question: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -11,9 +12,9 @@ import typer
 
 from resilient_rpc.cli.dead.letter import DeadLetter, read
 from resilient_rpc.cli.fail import NOT_EXECUTED, USAGE, exit_code, fail
-from resilient_rpc.errors import RpcError
-from resilient_rpc.names import check_name
+from resilient_rpc.errors import ConfigurationError, RpcError
 from resilient_rpc.transport.base import Delivery
+from resilient_rpc.transport.naming import Naming
 from resilient_rpc.transport.topology import dead_queue
 from resilient_rpc.transport.urls import AmqpUrl, parse_url
 
@@ -21,8 +22,16 @@ BATCH = 32
 """Messages that are asked for at once."""
 
 Service = Annotated[
-    str, typer.Argument(metavar="SERVICE", help="The service whose dead letters they are.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="SERVICE",
+        help="The service whose dead letters they are, with version and environment if it has them: orders.v2.prod.",
+        show_default=False,
+    ),
 ]
+Prefix = Annotated[str, typer.Option("--prefix", help="What the names of the servers' queues begin with.")]
+PREFIX = "rpc."
+_SERVICE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 Url = Annotated[
     str,
     typer.Option(
@@ -37,8 +46,9 @@ Url = Annotated[
 class DeadQueue:
     """Reads letters in their order. What is not acked when it is closed stands where it stood."""
 
-    def __init__(self, transport: Any, service: str) -> None:
-        self.transport, self.name = transport, dead_queue(service)
+    def __init__(self, transport: Any, requests: str) -> None:
+        """`requests`: the queue whose dead letters they are."""
+        self.transport, self.requests, self.name = transport, requests, dead_queue(requests)
         self.waiting = 0
         self._reader: Any = None
 
@@ -80,17 +90,19 @@ class DeadQueue:
         self._reader.ack(delivery.tag)
 
 
-def run(url: str, service: str, command: Callable[[DeadQueue], Coroutine[Any, Any, None]]) -> None:
+def run(url: str, service: str, prefix: str, command: Callable[[DeadQueue], Coroutine[Any, Any, None]]) -> None:
     """Run a command on a service's dead queue; ends the process with a line when it cannot."""
     try:
-        check_name(service, "service")
+        if not _SERVICE.fullmatch(service):
+            raise ConfigurationError(f"service name {service[:200]!r}: give it as orders, or orders.v2.prod")
+        requests = Naming(prefix=prefix).queue(service)
         parsed = parse_url(url)
         if not isinstance(parsed, AmqpUrl):
             fail(f"{url}: what is on a memory:// bus is in its own process only; give an amqp:// URL", USAGE)
         from resilient_rpc.transport.amqp import AmqpTransport  # noqa: PLC0415 - pika, which other commands do without
         from resilient_rpc.transport.amqp.reader import NoSuchQueue  # noqa: PLC0415
 
-        queue = DeadQueue(AmqpTransport(parsed), service)
+        queue = DeadQueue(AmqpTransport(parsed), requests)
         try:
             asyncio.run(_opened(queue, command))
         except NoSuchQueue as error:

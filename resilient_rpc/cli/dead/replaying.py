@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
+from resilient_rpc.cli.dead import queue as dead
 from resilient_rpc.cli.dead.letter import DeadLetter
 from resilient_rpc.cli.dead.match import Match, Methods, Reasons, Since, matching
-from resilient_rpc.cli.dead.queue import DeadQueue, Service, Url, run
+from resilient_rpc.cli.dead.queue import DeadQueue, Prefix, Service, Url, run
 from resilient_rpc.cli.dead.sender import Sender
 from resilient_rpc.cli.fail import FAILED, USAGE, fail
 from resilient_rpc.transport.base import Delivery
@@ -27,6 +28,7 @@ def replay(
     service: Service,
     *,
     url: Url,
+    prefix: Prefix = dead.PREFIX,
     reason: Reasons = None,
     method: Methods = None,
     since: Since = None,
@@ -49,8 +51,8 @@ def replay(
     if rate is not None and not 0 < rate < float("inf"):
         fail(f"--rate {rate}: give a number above 0", USAGE)
     match = matching(service, reason, method, since)
-    work = Replay(match, queue or f"rpc.{service}", limit=limit, rate=rate, dry_run=dry_run, forced=force_unsafe)
-    run(url, service, work.run)
+    work = Replay(match, queue or prefix + service, limit=limit, rate=rate, dry_run=dry_run, forced=force_unsafe)
+    run(url, service, prefix, work.run)
 
 
 class Replay:

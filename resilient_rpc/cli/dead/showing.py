@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from resilient_rpc.cli.dead.letter import DeadLetter, shown_time
-from resilient_rpc.cli.dead.queue import DeadQueue, Service, Url, run
+from resilient_rpc.cli.dead.queue import PREFIX, DeadQueue, Prefix, Service, Url, run
 from resilient_rpc.cli.fail import FAILED, fail
 from resilient_rpc.transport.base import Delivery
 
@@ -17,6 +17,7 @@ def show(
     number: Annotated[int, typer.Argument(metavar="N", min=1, help="As `list --each` numbers them.")] = 1,
     *,
     url: Url,
+    prefix: Prefix = PREFIX,
     payload: Annotated[bool, typer.Option("--payload", help="The body, too: what callers sent.")] = False,
 ) -> None:
     """Show why a letter is dead, and what it says of itself. Its body only when asked for."""
@@ -30,7 +31,7 @@ def show(
                 return
         fail(f"{queue.name} holds {queue.waiting} letters", FAILED)
 
-    run(url, service, command)
+    run(url, service, prefix, command)
 
 
 def described(letter: DeadLetter, delivery: Delivery) -> str:

@@ -27,8 +27,8 @@ SPEC = QueueSpec(name="rpc.orders.v2.prod", service="orders")
 def test_the_way_of_dead_letters_is_there_before_the_queue() -> None:
     assert topology(SPEC) == (
         Exchange("rpc.dead", "headers"),
-        Queue("rpc.orders.expired", arguments={"x-max-length": 10_000, "x-message-ttl": 3_600_000}),
-        Queue("rpc.orders.dead", arguments={"x-max-length": 100_000}),
+        Queue("rpc.orders.v2.prod.expired", arguments={"x-max-length": 10_000, "x-message-ttl": 3_600_000}),
+        Queue("rpc.orders.v2.prod.dead", arguments={"x-max-length": 100_000}),
         *(
             Binding(
                 queue,
@@ -36,10 +36,10 @@ def test_the_way_of_dead_letters_is_there_before_the_queue() -> None:
                 {"x-match": "all-with-x", "x-first-death-queue": "rpc.orders.v2.prod", "x-first-death-reason": reason},
             )
             for queue, reason in [
-                ("rpc.orders.expired", "expired"),
-                ("rpc.orders.dead", "rejected"),
-                ("rpc.orders.dead", "maxlen"),
-                ("rpc.orders.dead", "delivery_limit"),
+                ("rpc.orders.v2.prod.expired", "expired"),
+                ("rpc.orders.v2.prod.dead", "rejected"),
+                ("rpc.orders.v2.prod.dead", "maxlen"),
+                ("rpc.orders.v2.prod.dead", "delivery_limit"),
             ]
         ),
         Queue("rpc.orders.v2.prod", arguments={"x-dead-letter-exchange": "rpc.dead"}),
@@ -57,11 +57,11 @@ def test_nothing_that_rabbitmq_43_refuses_is_declared() -> None:
 @pytest.mark.parametrize(("most", "arguments"), [(None, {}), (7, {"x-max-length": 7})])
 def test_how_many_dead_letters_are_kept_is_a_setting(most: int | None, arguments: dict[str, int]) -> None:
     steps = topology(QueueSpec(name="q", service="s", max_dead=most))
-    assert Queue("rpc.s.dead", arguments=arguments) in steps
+    assert Queue("q.dead", arguments=arguments) in steps
 
 
 def test_the_names_of_the_dead() -> None:
-    assert (dead_queue("a.b"), expired_queue("a.b")) == ("rpc.a.b.dead", "rpc.a.b.expired")
+    assert (dead_queue("rpc.a.b"), expired_queue("rpc.a.b")) == ("rpc.a.b.dead", "rpc.a.b.expired")
 
 
 def test_arguments_of_the_user() -> None:
