@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pika
 import pytest
 
 from resilient_rpc import Client, Server
@@ -69,6 +70,26 @@ def ready(client: Client) -> int:
     return sum(len(session._ready) for session in sessions)
 
 
+def addresses(client: Client) -> list[str]:
+    """The reply queues of its connections."""
+    assert client._caller is not None
+    assert client._caller.pool is not None
+    found: list[str] = []
+    for link in client._caller.pool.links:
+        session: Any = link._sessions.session
+        found += session.addresses or session._tags
+    return found
+
+
+def exists(url: str, queue: str) -> bool:
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        try:
+            connection.channel().queue_declare(queue, passive=True)
+        except pika.exceptions.ChannelClosedByBroker as error:
+            return error.reply_code != 404  # 405: it is there, and locked
+    return True
+
+
 def outcomes(futures: list[CallFuture]) -> Counter[str]:
     found: Counter[str] = Counter()
     for value, future in enumerate(futures):
@@ -110,10 +131,12 @@ def test_forty_confirmed_and_ten_unconfirmed_calls_when_the_connection_is_cut(
         cut.freeze("down")  # what is sent arrives, and no confirm comes back
         futures += [client.submit(name, [n]) for n in range(40, 50)]
         until(lambda: len(held.ran) == 50)
+        own = [] if strategy in (NAMED, Direct()) else addresses(client)
         cut.refuse()
         cut.reset()
         cut.thaw()
         lost = time.monotonic()
+        until(lambda: not any(exists(amqp_url, address) for address in own))
         held.go.set()
         until(lambda: held.server.health()["unacked"] == 0)  # all replies are with the broker, or came back
         cut.accept()
