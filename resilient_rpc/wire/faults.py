@@ -49,11 +49,19 @@ def describe_fault(error: BaseException) -> ErrorBody:
             retry_after=error.retry_after if isinstance(error.retry_after, int | float) else None,
             executed=_EXECUTED_TO_WIRE.get(error.certainty),
         )
-        if vars(error).get("retryable") is False:  # said of this error, and not of its class
-            data.retryable = False
         code = code_of(error)
+        if _is_final(error, code):
+            data.retryable = False
         return ErrorBody(code if type(code) is int else INTERNAL_ERROR, message, data)
     return ErrorBody(ApplicationError.code, message, ErrorData(type=type(error).__name__, executed=True))
+
+
+def _is_final(error: RpcError, code: int) -> bool:
+    """Whether no other try can help, and neither its code nor its class on the other side says so."""
+    if error.retryable:
+        return False
+    row = CODES.get(code)
+    return "retryable" in vars(error) or (row is not None and row.error.retryable and isinstance(error, row.error))
 
 
 def text_of(error: BaseException) -> str:

@@ -90,7 +90,11 @@ class TestThereAndBack:
     def test_that_no_other_try_can_help_is_told_and_that_one_can_is_known_by_the_class(
         self, codec: Codec, kind: type[RpcError]
     ) -> None:
+        class Never(kind):  # type: ignore[misc, valid-type]
+            retryable = False
+
         final, plain, eager = kind("x"), kind("x"), kind("x")
+        assert travel(Never("x"), codec).retryable is False
         final.retryable, eager.retryable = False, True
         assert travel(final, codec).retryable is False
         assert travel(plain, codec).retryable is travel(eager, codec).retryable
