@@ -31,9 +31,9 @@ TESTING = [
     "check_store", "drop", "fail", "hang",
 ]  # fmt: skip
 STORES = [
-    "Began", "Busy", "CorruptRecord", "Held", "LockBusy", "MemoryStore", "Mismatch", "New", "OnTakeover", "Record",
-    "RecordKey", "RecordLost", "RedisLock", "RedisStore", "Replay", "SqlStore", "Store", "StoreError", "StoreRefused",
-    "StoreUnavailable", "TakenOver", "Unknown",
+    "Began", "Busy", "CorruptRecord", "EncryptedStore", "Held", "LockBusy", "MemoryStore", "Mismatch", "New",
+    "OnTakeover", "Record", "RecordKey", "RecordLost", "RedisLock", "RedisStore", "Replay", "SqlStore", "Store",
+    "StoreError", "StoreRefused", "StoreUnavailable", "TakenOver", "Unknown",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from resilient_rpc.stores.base import (
     TakenOver,
     Unknown,
 )
+from resilient_rpc.stores.encrypted import EncryptedStore
 from resilient_rpc.stores.errors import CorruptRecord, StoreError, StoreRefused, StoreUnavailable
 from resilient_rpc.stores.lock import Held, LockBusy, RedisLock
 from resilient_rpc.stores.memory import MemoryStore
@@ -25,6 +26,7 @@ __all__ = [
     "Began",
     "Busy",
     "CorruptRecord",
+    "EncryptedStore",
     "Held",
     "LockBusy",
     "MemoryStore",

@@ -48,7 +48,7 @@ from resilient_rpc.policies import (
     Retry,
     RetryBudget,
 )
-from resilient_rpc.stores import Began, MemoryStore, RedisLock, RedisStore, SqlStore
+from resilient_rpc.stores import Began, EncryptedStore, MemoryStore, RedisLock, RedisStore, SqlStore
 from resilient_rpc.transport import deadletters
 from resilient_rpc.transport.correlation import STRATEGIES
 from resilient_rpc.transport.memory.publisher import MemoryPublisher
@@ -184,7 +184,7 @@ def test_every_policy_is_documented_with_its_settings() -> None:
 def test_every_store_is_documented_with_its_settings() -> None:
     expected = {
         f"{kind.__name__}.{name}": default
-        for kind in (MemoryStore, RedisStore, SqlStore, RedisLock)
+        for kind in (MemoryStore, RedisStore, SqlStore, EncryptedStore, RedisLock)
         for name, default in _parameters(kind).items()
     }
     assert _documented("Stores") == expected
