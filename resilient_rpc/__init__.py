@@ -21,6 +21,7 @@ from resilient_rpc.errors import (
     Rejected,
     RemoteError,
     RpcError,
+    ServerLost,
     Unroutable,
 )
 from resilient_rpc.eventlog import log_events
@@ -65,6 +66,7 @@ __all__ = [
     "Runtime",
     "Safety",
     "Server",
+    "ServerLost",
     "Unroutable",
     "current_context",
     "log_events",

@@ -36,6 +36,7 @@ from resilient_rpc.settings import check_params, check_safety, check_tags, check
 from resilient_rpc.stats import CallStats
 from resilient_rpc.transport.base import Transport
 from resilient_rpc.transport.batching import Route, Target
+from resilient_rpc.transport.cancels import Pace
 from resilient_rpc.transport.entry import Entry
 from resilient_rpc.transport.link import Link
 from resilient_rpc.transport.naming import Naming
@@ -111,9 +112,9 @@ class Caller:
 
     def connect(self, transport: Transport, runtime: AsyncioRuntime) -> Pool:
         """Make the links; they connect when they are first used."""
-        link = self.options.link
+        link, pace = self.options.link, Pace()
         self._pool = Pool(
-            lambda: Link(transport, runtime, link, self._events, self.stats.unknown_reply), self.options.links
+            lambda: Link(transport, runtime, link, self._events, self.stats.unknown_reply, pace), self.options.links
         )
         return self._pool
 

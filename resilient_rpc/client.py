@@ -49,6 +49,8 @@ class Client(Face):
             name, where a certificate stands for it.
         lane: False has pika encode and decode every frame.
         filters: Applied to whole messages: requests from the first to the last, replies in the opposite order.
+        liveness: Seconds for which a server that has a call may be silent about it before the call fails with
+            `ServerLost`; None: until the deadline.
         blocking_ok: Allow calls on a thread with a running event loop (a notebook), which they block.
 
     Constructing it does no I/O: it connects with the first call, or in ``with``.

@@ -12,7 +12,8 @@
     │  ├─ Unroutable
     │  ├─ PublishRejected
     │  ├─ BrokerBlocked
-    │  └─ ConnectionLost
+    │  ├─ ConnectionLost
+    │  └─ ServerLost
     ├─ DeadlineExceeded           also TimeoutError; .stage says where the time went
     ├─ RemoteError                the server answered with an error: .code .type .message .details
     │  ├─ MethodNotFound, InvalidParams, ApplicationError
@@ -139,6 +140,19 @@ class ConnectionLost(TransportError):
     """The connection ended while the call was on its way."""
 
     # Not counted: it says something of the broker. A breaker that counted it would stay open after a broker's restart.
+
+
+class ServerLost(TransportError):
+    """The server that had the call has fallen silent: no sign of it for the client's `liveness`.
+
+    It was killed, its machine or network is gone, or its event loop is blocked. `server` is the name it gave itself.
+    """
+
+    counted = True
+
+    def __init__(self, message: str = "", *, server: str = "", certainty: Certainty | None = None) -> None:
+        super().__init__(message, certainty=certainty)
+        self.server = server
 
 
 class DeadlineExceeded(RpcError, TimeoutError):

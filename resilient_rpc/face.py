@@ -53,6 +53,7 @@ class Settings(TypedDict, total=False):
     user_id: bool | str
     lane: bool
     filters: Sequence[Filter]
+    liveness: float | None
 
 
 class Sent(TypedDict, total=False):
@@ -103,6 +104,7 @@ class Face:
         user_id: bool | str = False,
         lane: bool = True,
         filters: Sequence[Filter] = (),
+        liveness: float | None = 10.0,
     ) -> None:
         safeties = _safeties(safety)
         self._transport = open_transport(url, lane=lane)
@@ -121,6 +123,7 @@ class Face:
                 app_id=app_id,
                 user_id=_named_user(user_id, self._transport.user),
                 filters=check_filters(filters),
+                liveness=liveness,
                 replies=replies,
                 correlation=correlation,
             ),

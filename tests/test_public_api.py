@@ -19,8 +19,8 @@ NAMES = [
     "ApplicationError", "AsyncClient", "Batching", "BrokerBlocked", "Call", "Certainty", "Classic", "Client",
     "Compression", "ConfigurationError", "ConnectionLost", "Context", "DeadlineExceeded", "Filter", "FilterRefused",
     "Handler", "InvalidParams", "Limits", "Message", "MethodNotFound", "NotConnected", "Policy", "ProtocolError",
-    "Quorum", "Refused", "Rejected", "RemoteError", "Reply", "RpcError", "Runtime", "Safety", "Server", "Unroutable",
-    "current_context", "log_events",
+    "Quorum", "Refused", "Rejected", "RemoteError", "Reply", "RpcError", "Runtime", "Safety", "Server", "ServerLost",
+    "Unroutable", "current_context", "log_events",
 ]  # fmt: skip
 PACKAGE = Path(resilient_rpc.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.py"))

@@ -15,11 +15,9 @@ from resilient_rpc.errors import MalformedMessage
 from resilient_rpc.serving.job import Job, Letter
 from resilient_rpc.transport.base import Delivery
 from resilient_rpc.transport.properties import decode_headers
-from resilient_rpc.wire.control import LIVE, MAX_IDS, is_named
+from resilient_rpc.wire.control import LEAST, LIVE, MAX_IDS, MOST, is_named
 
-LEAST, MOST = 1_000, 3_600_000
-"""What `rpc-live` may be, ms. A stranger who wrote less would have this server send more than it receives."""
-YOUNG = LEAST / 2000
+YOUNG = LEAST / 2
 """Seconds: for what has been here for less nothing is looked up."""
 _HEADER = LIVE.encode()
 
@@ -81,4 +79,4 @@ def liveness(delivery: Delivery) -> float:
         told = decode_headers(headers).get(LIVE)
     except MalformedMessage:
         return math.inf
-    return told / 1000 if type(told) is int and LEAST <= told <= MOST else math.inf
+    return told / 1000 if type(told) is int and LEAST <= told / 1000 <= MOST else math.inf

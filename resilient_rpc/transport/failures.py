@@ -14,6 +14,7 @@ from resilient_rpc.errors import (
     ProtocolError,
     PublishRejected,
     Rejected,
+    ServerLost,
     Unroutable,
 )
 
@@ -71,6 +72,11 @@ def not_confirmed(method: str) -> DeadlineExceeded:
 def not_answered(method: str) -> DeadlineExceeded:
     """Its deadline came before its answer."""
     return DeadlineExceeded(f"{method}: no answer by the deadline", stage="reply")
+
+
+def server_lost(method: str, server: str, seconds: float) -> ServerLost:
+    """The server that had it has fallen silent."""
+    return ServerLost(f"{method}: server {server or 'unknown'!r:.120} has been silent for {seconds:g} s", server=server)
 
 
 def unreadable(error: ProtocolError) -> ProtocolError:

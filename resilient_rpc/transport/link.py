@@ -20,6 +20,8 @@ from resilient_rpc.runtime import AsyncioRuntime
 from resilient_rpc.transport import failures, filtering
 from resilient_rpc.transport.base import Publisher, Transport
 from resilient_rpc.transport.batching import Route, Target, grouped
+from resilient_rpc.transport.cancels import Pace
+from resilient_rpc.transport.control import Control
 from resilient_rpc.transport.correlation import ids_of, suffix_of
 from resilient_rpc.transport.deadlines import Deadlines
 from resilient_rpc.transport.entry import Entry
@@ -47,6 +49,7 @@ class Link:
         options: LinkOptions,
         hub: events.Events,
         stray: Callable[[int], None],
+        pace: Pace | None = None,
     ) -> None:
         self._options, self._hub, self._now = options, hub, runtime.now
         self.runtime = runtime
@@ -58,11 +61,23 @@ class Link:
         self._deadlines: Deadlines[Entry] = Deadlines(runtime.loop, runtime.now, self._expired)
         self._targets: dict[str, Target] = {}
         self.routes: dict[tuple[str, Safety], tuple[Route, str]] = {}
-        self._desk = ReplyDesk(options.replies, lambda: Templates(options.app_id, options.user_id))
+        self._desk = ReplyDesk(options.replies, lambda: Templates(options.app_id, options.user_id, options.liveness))
         self._batching = None if options.replies.alone else options.batching
         self._filters = Filters(options.filters) if options.filters else None
         self._blocked: str | None = None
         self._replies = Replies(self._calls, options, filters=self._filters, hub=hub, now=runtime.now, stray=stray)
+        self._control = Control(
+            self._calls,
+            options,
+            runtime,
+            hub,
+            filters=self._filters,
+            pace=pace or Pace(),
+            session=lambda: self._sessions.session if self._blocked is None else None,
+            addresses=self._desk.addresses_of,
+            sent=self._count,
+        )
+        self._replies.beat = self._control.beat
         self.published = 0
         """Messages on the session there is now."""
         self.closed = False
@@ -145,6 +160,7 @@ class Link:
         while inbox:
             entry = inbox.popleft()
             if entry.done():  # its caller gave it up
+                self._control.given_up(entry)
                 self._calls.drop(entry)
             elif self.closed:
                 entry.fail(failures.too_late())
@@ -228,7 +244,7 @@ class Link:
             body=body,
             target=first.route.target.name,
             content_type=first.route.codec.content_type,
-            headers=headers_of(first.method, count, first.route),
+            headers=headers_of(first.method, count, first.route, self._options.liveness),
             correlation_id=correlation,
             reply_to=self._desk.templates.reply_to,
             type=type_of(count),
@@ -239,11 +255,15 @@ class Link:
             app_id=self._options.app_id,
         )
 
+    def _count(self) -> None:
+        self.published += 1
+
     # -- in: reports of the session
 
     def blocked(self, reason: str | None) -> None:
         """The broker takes nothing for now, or goes on."""
         self._blocked = reason
+        self._control.blocked(reason)
         self._hub.emit(events.ConnectionStateChanged(state="blocked" if reason is not None else "unblocked"))
         if reason is not None:
             self._refuse_queue(reason)
@@ -273,6 +293,7 @@ class Link:
         self._blocked = None
         self._calls.lost(error)
         self.posts.lost(error)
+        self._control.renew()
         self._hub.emit(events.ConnectionStateChanged(state="lost", reason=str(error)))
         if self._queue:
             self._sessions.hurry()
@@ -286,6 +307,7 @@ class Link:
     def _opened(self, session: Publisher) -> None:
         self.published = self.published if session.kept else 0
         self._calls.renew(self.published)
+        self._control.renew()
         self._desk.opened(session)
         self._replies.address = self._desk.address
         self._calls.ended = self._desk.leases.ended if self._desk.leases is not None else None
@@ -328,6 +350,7 @@ class Link:
         self._flush()
         self.posts.close()
         self._deadlines.close()
+        self._control.close()
         self._calls.close()
         self._queue.clear()
         await self._sessions.close()

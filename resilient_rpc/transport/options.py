@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from resilient_rpc.errors import ConfigurationError, TooLarge
 from resilient_rpc.transport.backoff import Backoff
@@ -10,6 +11,7 @@ from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.correlation import check_correlation
 from resilient_rpc.transport.reply_queues import Direct, ReplyStrategy, check_replies
 from resilient_rpc.transport.tables import short_string
+from resilient_rpc.wire.control import LEAST, MOST
 from resilient_rpc.wire.filters import Filter, check_filters
 from resilient_rpc.wire.limits import Limits
 
@@ -32,6 +34,8 @@ class LinkOptions:
     filters: tuple[Filter, ...] = ()
     replies: ReplyStrategy = field(default_factory=Direct)
     correlation: str = "sequence"
+    liveness: float | None = None
+    """Seconds for which a server may be silent about a call that it has; None: for ever, and it is not asked."""
 
     def __post_init__(self) -> None:
         if self.batching is not None and not isinstance(self.batching, Batching):
@@ -43,6 +47,7 @@ class LinkOptions:
         check_filters(self.filters)
         check_replies(self.replies)
         check_correlation(self.correlation)
+        check_liveness(self.liveness)
         for name in ("app_id", "user_id"):
             value = getattr(self, name)
             if value is not None:
@@ -50,3 +55,11 @@ class LinkOptions:
                     short_string(value)
                 except (TooLarge, ConfigurationError) as error:
                     raise ConfigurationError(f"{name}={value!r:.300}: {error}") from None
+
+
+def check_liveness(value: Any) -> float | None:
+    """Return `value` if it is a usable liveness, or None; `ConfigurationError` otherwise."""
+    if value is None or (type(value) in (int, float) and LEAST <= value <= MOST):
+        checked: float | None = value
+        return checked
+    raise ConfigurationError(f"liveness={value!r:.100}: give seconds from {LEAST:g} to {MOST:g}, or None")

@@ -8,11 +8,17 @@ from resilient_rpc import events
 from resilient_rpc.errors import FilterRefused, ProtocolError
 from resilient_rpc.transport import failures, filtering
 from resilient_rpc.transport.base import Delivery
+from resilient_rpc.transport.batching import Target
 from resilient_rpc.transport.options import LinkOptions
 from resilient_rpc.transport.outstanding import Outstanding
 from resilient_rpc.wire.codec import Codec, codec_for, read_answers
+from resilient_rpc.wire.control import BEAT
 from resilient_rpc.wire.envelope import Answer
 from resilient_rpc.wire.filters import Filters
+
+
+def _ignore(_delivery: Delivery, _target: Target) -> None:
+    """Take any beat and do nothing."""
 
 
 class Replies:
@@ -30,6 +36,8 @@ class Replies:
     ) -> None:
         self._calls, self._limits, self._filters = calls, options.limits, filters
         self._hub, self._now, self._count_stray = hub, now, stray
+        self.beat: Callable[[Delivery, Target], None] = _ignore
+        """Where beats go."""
         self.address = ""
         """Where they arrive, on the session there is now; empty: each at the queue that its delivery names."""
 
@@ -46,6 +54,9 @@ class Replies:
                 self._limits.check_body(len(delivery.body), "the reply")
                 delivery, _ = filtering.incoming(self._filters, delivery, "reply", self.address or delivery.routing_key)
                 properties = delivery.properties
+            if properties.get("type") == BEAT:
+                self.beat(delivery, target)
+                return
             codec = codec_for(properties.get("content_type"), properties.get("content_encoding"))
             self._limits.check_body(len(delivery.body), "the reply")
             answers = read_answers(codec, delivery.body)

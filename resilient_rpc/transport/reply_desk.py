@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
 from resilient_rpc.transport.base import Leasing, Publisher
@@ -76,6 +76,11 @@ class Leases:
         """The request that the last address was for has been sent."""
         self._leased[entry.id], self._spare = self._spare, ""
 
+    def of(self, entry: Identified) -> Sequence[str]:
+        """The address of a call that was sent and has not ended."""
+        address = self._leased.get(entry.id)
+        return () if address is None else (address,)
+
     def ended(self, entry: Identified) -> None:
         """Nothing will come for it any more, or nothing that matters."""
         address = self._leased.pop(entry.id, None)
@@ -95,6 +100,7 @@ class ReplyDesk:
         self.templates: Addressing = templates
         self.leases: Leases | None = None
         self._single = templates
+        self._addresses: Sequence[str] = ()
         self.address = ""
         """Where all replies arrive; empty: each at the queue that its delivery names."""
 
@@ -102,6 +108,7 @@ class ReplyDesk:
         """There is a session."""
         if self.queues is not None:
             self.queues = self.queues.again()
+        self._addresses = session.addresses
         self.address = session.reply_to if self.queues is None else ""
         if self._strategy.alone:
             self.templates = self.leases = Leases(self._make, cast("Leasing", session))
@@ -109,6 +116,12 @@ class ReplyDesk:
             self.templates = Turns(self._make, session)
         else:
             self._single.reset(session.reply_to)
+
+    def addresses_of(self, entry: Identified) -> Sequence[str]:
+        """Where an answer to a call that was sent may go."""
+        if self.leases is not None:
+            return self.leases.of(entry)
+        return self._addresses
 
     def refused(self, error: BaseException) -> None:
         """No session could be opened: by another name, if it was for that."""

@@ -6,6 +6,7 @@ from resilient_rpc.call import UNSAFE
 from resilient_rpc.transport.batching import Route
 from resilient_rpc.transport.properties import Template, encode_headers
 from resilient_rpc.transport.tables import Header
+from resilient_rpc.wire.control import LIVE
 from resilient_rpc.wire.envelope import VERSION
 
 MOST = 1_000
@@ -15,10 +16,10 @@ MOST = 1_000
 class Templates:
     """Made when they are asked for. They hold the reply address, so a new session forgets them."""
 
-    __slots__ = ("_app_id", "_made", "_user_id", "reply_to")
+    __slots__ = ("_app_id", "_liveness", "_made", "_user_id", "reply_to")
 
-    def __init__(self, app_id: str | None, user_id: str | None = None) -> None:
-        self._app_id, self._user_id, self.reply_to = app_id, user_id, ""
+    def __init__(self, app_id: str | None, user_id: str | None = None, liveness: float | None = None) -> None:
+        self._app_id, self._user_id, self._liveness, self.reply_to = app_id, user_id, liveness, ""
         self._made: dict[tuple[str, int, Route], Template] = {}
 
     def __len__(self) -> int:
@@ -41,7 +42,7 @@ class Templates:
             self._made.clear()
         made = self._made[key] = Template(
             content_type=route.codec.content_type,
-            headers=encode_headers(headers_of(method, count, route)),
+            headers=encode_headers(headers_of(method, count, route, self._liveness)),
             reply_to=self.reply_to,
             type=type_of(count),
             user_id=self._user_id,
@@ -50,11 +51,13 @@ class Templates:
         return made
 
 
-def headers_of(method: str, count: int, route: Route) -> dict[str, Header]:
+def headers_of(method: str, count: int, route: Route, liveness: float | None = None) -> dict[str, Header]:
     """What an operator, and a server before it decodes the body, needs to see of a message."""
     headers: dict[str, Header] = {"rpc-version": VERSION, "rpc-method": method, "rpc-calls": count}
     if route.safety is not UNSAFE:  # here too: a target that is not known yet is sent no `meta`
         headers["rpc-safety"] = route.safety.value
+    if liveness is not None:
+        headers[LIVE] = round(liveness * 1000)
     return headers
 
 

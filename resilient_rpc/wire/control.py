@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeGuard
 
 import msgspec
 
@@ -21,6 +21,8 @@ BEAT, CANCEL = "rpc.beat", "rpc.cancel"
 CONTENT_TYPE = "application/json"
 LIVE = "rpc-live"
 """The header of a request in which a client says its `liveness`, ms."""
+LEAST, MOST = 1.0, 3_600.0
+"""What `liveness` may be, seconds. Less would have servers send more than they receive."""
 MAX_IDS = 1_000
 """Calls that one message may name."""
 MAX_ID = 64
@@ -44,7 +46,7 @@ def new_control_queue() -> str:
     return _PREFIX + secrets.token_urlsafe(16)
 
 
-def is_control_queue(name: object) -> bool:
+def is_control_queue(name: object) -> TypeGuard[str]:
     """Whether a name that a beat gave is one of a control queue, so that nothing else can be sent messages."""
     return isinstance(name, str) and _QUEUE.fullmatch(name) is not None
 

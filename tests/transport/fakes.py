@@ -49,6 +49,9 @@ class FakePublisher:
         self.raises: BaseException | None = None
         self.after: Callable[[], object] | None = None
         self.closed = False
+        self.exchanges: set[str] = set()
+        self.asked: list[str] = []
+        self.gate: asyncio.Event | None = None
 
     def publish(self, target: str, body: bytes, properties: bytes, *, mandatory: bool) -> int:
         if self.raises is not None:
@@ -61,6 +64,18 @@ class FakePublisher:
         if self.after is not None:
             self.after()
         return len(self.sent)
+
+    def announce(self, exchange: str, body: bytes, properties: bytes) -> int:
+        assert exchange in self.exchanges, "RabbitMQ would end the session"
+        return self.publish(exchange, body, properties, mandatory=False)
+
+    async def reaches(self, exchange: str) -> bool:
+        self.asked.append(exchange)
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.closed:
+            raise ConnectionError("the session has ended")
+        return exchange in self.exchanges
 
     async def consumers(self, target: str) -> int | None:
         return 0
