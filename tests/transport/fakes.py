@@ -65,9 +65,9 @@ class FakePublisher:
             self.after()
         return len(self.sent)
 
-    def announce(self, exchange: str, body: bytes, properties: bytes) -> int:
+    def announce(self, exchange: str, body: bytes, properties: bytes, *, mandatory: bool = False) -> int:
         assert exchange in self.exchanges, "RabbitMQ would end the session"
-        return self.publish(exchange, body, properties, mandatory=False)
+        return self.publish(exchange, body, properties, mandatory=mandatory)
 
     async def reaches(self, exchange: str) -> bool:
         self.asked.append(exchange)
