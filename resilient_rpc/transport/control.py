@@ -18,7 +18,7 @@ from resilient_rpc.runtime import AsyncioRuntime
 from resilient_rpc.transport import failures, filtering
 from resilient_rpc.transport.base import Delivery, Publisher
 from resilient_rpc.transport.batching import Target
-from resilient_rpc.transport.cancels import Cancels, Pace, Way
+from resilient_rpc.transport.cancels import INTERVAL, Cancels, Pace, Way
 from resilient_rpc.transport.entry import Entry
 from resilient_rpc.transport.liveness import Liveness
 from resilient_rpc.transport.options import LinkOptions
@@ -148,6 +148,10 @@ class Control:
 
     def _flush(self) -> None:
         self._sending = None
+        session = self._session()
+        if session is not None and not session.writable:
+            self._sending = self._loop.call_later(INTERVAL, self._flush)
+            return
         message = self._cancels.take(self._now())
         if message is not None:
             self._send(*message)

@@ -317,20 +317,32 @@ class TestCancels:
 
         scene(scenario)
 
-    def test_nothing_is_sent_while_the_socket_is_full_or_the_broker_takes_nothing(self) -> None:
+    def test_a_cancel_waits_while_the_session_takes_nothing(self) -> None:
+        async def scenario(b: Bench) -> None:
+            entry, session, message = await pending(b)
+            beat(session, message)
+            session.writable = False
+            b.link.forget(entry, GONE)
+            await later(b, 1.0)
+            assert cancels(session) == []
+            session.writable = True
+            await later(b, 1.0)
+            assert cancels(session) == [(HERE, [entry.id])]
+
+        scene(scenario)
+
+    def test_in_an_alarm_nobody_is_told_and_who_closes_does_not_wait_for_a_full_socket(self) -> None:
         async def scenario(b: Bench) -> None:
             entry, session, message = await pending(b)
             second, _, _ = await b.sent()
             beat(session, message, ids=[entry.id, second.id])
-            session.writable = False
+            b.link.blocked("an alarm")
             b.link.forget(entry, GONE)
             await later(b, 1.0)
-            session.writable = True
-            b.link.blocked("an alarm")
-            b.link.forget(second, GONE)
-            await later(b, 1.0)
             b.link.blocked(None)
-            await later(b, 1.0)
+            session.writable = False
+            await b.link.close()
+            assert second.done()
             assert cancels(session) == []
 
         scene(scenario)
