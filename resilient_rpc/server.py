@@ -198,6 +198,7 @@ class Server:
             raise ConfigurationError(f"the handler of {name!r} takes the body, and a Context if it wants: {function!r}")
         spec = QueueSpec(
             name=name,
+            main=self._queue.name,
             service=self.service,
             arguments=queue.arguments() if queue is not None else {},
             declared=queue is not None,

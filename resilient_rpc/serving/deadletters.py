@@ -80,7 +80,7 @@ class DeadLetters:
             message_id=correlation if correlation != (letter.correlation_id or "") else message_id,
         )
         target = expired_queue if reason == "expired" else dead_queue
-        self._send(letter, target(self._queue.name), body, properties, correlation)
+        self._send(letter, target(self._queue.main or self._queue.name), body, properties, correlation)
         self.count += 1
         if self._hub.wants(events.DeadLettered):
             self._hub.emit(

@@ -55,6 +55,8 @@ class QueueSpec:
     durable: bool = True
     dead_letters: bool = True
     """Declare the dead-letter exchange and this queue's `.dead` and `.expired` queues too."""
+    main: str = ""
+    """The queue after which those two are called, if it is not this one."""
     max_dead: int | None = 100_000
     """How many messages the `.dead` queue keeps, the newest; None: all."""
     declared: bool = True

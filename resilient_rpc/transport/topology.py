@@ -103,7 +103,7 @@ def topology(spec: QueueSpec) -> tuple[Step, ...]:
 
 def _dead_letters(spec: QueueSpec) -> tuple[Step, ...]:
     # The exchange is shared by all services, so each binding names the queue that its messages died in.
-    dead, expired = dead_queue(spec.name), expired_queue(spec.name)
+    dead, expired = dead_queue(spec.main or spec.name), expired_queue(spec.main or spec.name)
     return (
         Exchange(DEAD_EXCHANGE, "headers"),
         Queue(expired, arguments=EXPIRED_ARGUMENTS),
