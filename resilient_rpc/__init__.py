@@ -16,6 +16,7 @@ from resilient_rpc.errors import (
     InvalidParams,
     MethodNotFound,
     NotConnected,
+    Overloaded,
     ProtocolError,
     Refused,
     Rejected,
@@ -27,6 +28,7 @@ from resilient_rpc.errors import (
 from resilient_rpc.eventlog import log_events
 from resilient_rpc.policy import Handler, Policy, Runtime
 from resilient_rpc.server import Server
+from resilient_rpc.serving.admission import Admission
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.queues import Classic, Quorum
 from resilient_rpc.wire.compression import Compression
@@ -34,6 +36,7 @@ from resilient_rpc.wire.filters import Filter, Message
 from resilient_rpc.wire.limits import Limits
 
 __all__ = [
+    "Admission",
     "ApplicationError",
     "AsyncClient",
     "Batching",
@@ -55,6 +58,7 @@ __all__ = [
     "Message",
     "MethodNotFound",
     "NotConnected",
+    "Overloaded",
     "Policy",
     "ProtocolError",
     "Quorum",

@@ -44,8 +44,8 @@ class Method:
     is_async: bool
     concurrency: int | None = None
     """Calls of it that one server may run at once, besides the server's own limit."""
-    allow: Callable[[Any], object] | None = None
-    """Whether a call may be made: from its `Context`; None: it may."""
+    allow: tuple[Callable[[Any], object], ...] = ()
+    """Functions of the `Context` of a call, all of which must allow it."""
 
     def safety_for(self, hint: Safety | None) -> Safety:
         """The safety class of a call to it."""

@@ -22,9 +22,12 @@ from resilient_rpc.errors import ConfigurationError, UsageError
 from resilient_rpc.events import Event, Events
 from resilient_rpc.names import check_name
 from resilient_rpc.policy import Policy
-from resilient_rpc.serving.core import Serving, ServingOptions
+from resilient_rpc.serving.access import Allow, check_allow
+from resilient_rpc.serving.admission import Admission
+from resilient_rpc.serving.core import Serving
+from resilient_rpc.serving.options import ServingOptions
 from resilient_rpc.serving.raw import RawQueue
-from resilient_rpc.settings import check_flag, check_safety, check_timeout
+from resilient_rpc.settings import check_concurrency, check_flag, check_safety, check_timeout
 from resilient_rpc.transport.base import QueueSpec
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.naming import Naming
@@ -58,6 +61,8 @@ class Server:
     ``require_user_id``: refuse requests without the property ``user_id``, which clients send with
     ``Client(user_id=True)`` and the broker checks; that user is then the tenant, and the handler's
     ``Context.principal``. ``broadcasts``: hear what clients `broadcast`, by an exclusive queue of this server's own.
+    ``admission``: which calls a busy server refuses at once; None: it lets all of them wait. ``allow``: a plain
+    function of a call's `Context` that says whether it may be made; a false result, or an exception, refuses it.
     Constructing it does no I/O.
     """
 
@@ -83,6 +88,8 @@ class Server:
         tenant: str = "default",
         require_user_id: bool = False,
         broadcasts: bool = True,
+        admission: Admission | None = Admission(),  # noqa: B008 - frozen
+        allow: Allow | None = None,
     ) -> None:
         self.service = service
         if name is not None and not isinstance(name, str):
@@ -101,7 +108,9 @@ class Server:
             policies=self._plan.policies,
             tenant=tenant,
             require_user_id=require_user_id,
+            admission=admission,
         )
+        self._allow = check_allow(allow)
         self._transport = open_transport(url, name=self.name, lane=lane)
         if not isinstance(queue, Classic | Quorum):
             raise ConfigurationError(f"queue={queue!r}: give Classic() or Quorum()")
@@ -130,7 +139,14 @@ class Server:
 
     @overload
     def method(
-        self, /, *, name: str | None = None, safety: Safety | str | None = None, timeout: float | None = None
+        self,
+        /,
+        *,
+        name: str | None = None,
+        safety: Safety | str | None = None,
+        timeout: float | None = None,
+        concurrency: int | None = None,
+        allow: Allow | None = None,
     ) -> Callable[[F], F]: ...
 
     def method(
@@ -141,17 +157,24 @@ class Server:
         name: str | None = None,
         safety: Safety | str | None = None,
         timeout: float | None = None,
+        concurrency: int | None = None,
+        allow: Allow | None = None,
     ) -> Any:
         """Register a function, plain or ``async def``; as a decorator, with or without arguments.
 
         Arguments are checked against its annotations and converted to them. `name`: default, the function's own.
         `safety`: what a repeat would do (`Safety`); it rules over what the caller says. `timeout`: seconds that the
-        handler may run, besides the caller's deadline. Raises `ConfigurationError` for a private or taken name, or an
-        annotation that cannot be decoded.
+        handler may run, besides the caller's deadline. `concurrency`: calls of it that run at once in this server, at
+        most; others wait, and are in nobody's way. `allow`: a plain function of the call's `Context` that says whether
+        it may be made, besides that of the server; a false result, or whatever it raises, refuses the call (`Refused`).
+        Raises `ConfigurationError` for a private or taken name, or an annotation that cannot be decoded.
         """
+        check_allow(allow)
+        if concurrency is not None:
+            check_concurrency(concurrency)
 
         def register(target: F) -> F:
-            self._register(target, name, safety, timeout)
+            self._register(target, name, safety, timeout, concurrency, allow)
             return target
 
         return register(function) if function is not None else register
@@ -205,16 +228,24 @@ class Server:
             max_dead=self._queue.max_dead,  # there is one queue of dead letters for the service
             delivery_limit=queue.counted_here if queue is not None else None,
         )
-        self._raws[name] = RawQueue(spec=spec, method=_method(function, name, binder, safety, timeout))
+        guards = (self._allow,) if self._allow is not None else ()
+        self._raws[name] = RawQueue(spec=spec, method=_method(function, name, binder, safety, timeout, allow=guards))
 
     def _register(
-        self, function: Callable[..., Any], name: str | None, safety: Safety | str | None, timeout: float | None
+        self,
+        function: Callable[..., Any],
+        name: str | None,
+        safety: Safety | str | None,
+        timeout: float | None,
+        concurrency: int | None,
+        allow: Allow | None,
     ) -> None:
         called = name if name is not None else getattr(function, "__name__", "")
         binder = Binder(function, Context)
         for codec in CODECS.values():
             binder.prepare(codec)
-        self._methods.add(_method(function, check_name(called), binder, safety, timeout))
+        guards = tuple(guard for guard in (self._allow, allow) if guard is not None)
+        self._methods.add(_method(function, check_name(called), binder, safety, timeout, concurrency, guards))
 
     def on(self, event_type: type[E], hook: Callable[[E], object]) -> Callable[[], None]:
         """Have `hook` called with every event of a type; it must not wait. Returns what ends the subscription."""
@@ -334,7 +365,13 @@ class Server:
 
 
 def _method(
-    function: Callable[..., Any], name: str, binder: Binder, safety: Safety | str | None, timeout: float | None
+    function: Callable[..., Any],
+    name: str,
+    binder: Binder,
+    safety: Safety | str | None,
+    timeout: float | None,
+    concurrency: int | None = None,
+    allow: tuple[Allow, ...] = (),
 ) -> Method:
     is_async = inspect.iscoroutinefunction(function) or (
         not isinstance(function, type) and inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - of an object
@@ -346,6 +383,8 @@ def _method(
         safety=check_safety(safety) if safety is not None else None,
         timeout=check_timeout(timeout, "timeout") if timeout is not None else None,
         is_async=is_async,
+        concurrency=concurrency,
+        allow=allow,
     )
 
 

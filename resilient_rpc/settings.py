@@ -9,6 +9,8 @@ from resilient_rpc.call import Safety
 from resilient_rpc.errors import ConfigurationError
 
 MAX_TIMEOUT = 86_400.0 * 30
+MAX_CONCURRENCY = 65_535
+"""AMQP counts what was delivered ahead in 16 bits."""
 MAX_PREFIX = 100
 """Bytes before a service's name in the name of its queue, which has room for 255."""
 
@@ -24,6 +26,13 @@ def check_flag(value: Any, name: str) -> bool:
     """Return `value` if it is True or False; `ConfigurationError` otherwise."""
     if not isinstance(value, bool):
         raise ConfigurationError(f"{name}={value!r:.200}: give True or False")
+    return value
+
+
+def check_concurrency(value: Any) -> int:
+    """Return `value` if it is a usable number of calls; `ConfigurationError` otherwise."""
+    if type(value) is not int or not 1 <= value <= MAX_CONCURRENCY:
+        raise ConfigurationError(f"concurrency={value!r}: give a whole number from 1 to {MAX_CONCURRENCY}")
     return value
 
 

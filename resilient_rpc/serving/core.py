@@ -9,7 +9,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from msgspec import UNSET
@@ -28,82 +28,33 @@ from resilient_rpc.errors import (
     RpcError,
     TooLarge,
 )
-from resilient_rpc.policy import Policy
 from resilient_rpc.runtime import running_runtime
-from resilient_rpc.serving.addresses import DEFAULT_PREFIXES, Addresses
-from resilient_rpc.serving.around import TENANT, Around
+from resilient_rpc.serving.addresses import Addresses
+from resilient_rpc.serving.admission import Gatekeeper
+from resilient_rpc.serving.around import Around
 from resilient_rpc.serving.control import Control
 from resilient_rpc.serving.deadletters import DeadLetters, reason_of
 from resilient_rpc.serving.door import Door
 from resilient_rpc.serving.executor import Executor
 from resilient_rpc.serving.intake import BadAddress, Intake
 from resilient_rpc.serving.job import NO_ID, Job, Letter
+from resilient_rpc.serving.options import ServingOptions
 from resilient_rpc.serving.outbox import Outbox
 from resilient_rpc.serving.raw import RawInlet, RawLetter, RawQueue
 from resilient_rpc.serving.returns import Returns
-from resilient_rpc.settings import check_flag
-from resilient_rpc.transport.backoff import Backoff
 from resilient_rpc.transport.base import Consumer, Delivery, QueueSpec, Transport
-from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.session_loop import SessionLoop
 from resilient_rpc.transport.users import Users
 from resilient_rpc.wire.codec import JSON
 from resilient_rpc.wire.envelope import ErrorBody, ErrorData, Failure, ReplyMeta, Result
 from resilient_rpc.wire.faults import describe_fault, escaped
-from resilient_rpc.wire.filters import Filter, Filters, check_filters
-from resilient_rpc.wire.limits import Limits
+from resilient_rpc.wire.filters import Filters
 
 log = logging.getLogger(__name__)
 LAST_WORDS = 1.0
 """Seconds that a drain waits for what it has cancelled, and then for the replies of that."""
-MAX_TENANT = 255
 REMEMBERED = 10_000
 """Answered messages whose ids are kept, for copies that come again because their ack was lost."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServingOptions:
-    """How a server works. Seconds and calls."""
-
-    concurrency: int = 64
-    prefetch: int | None = None
-    """Messages that wait here unacked; None: twice the concurrency."""
-    batching: Batching | None = field(default_factory=Batching)
-    limits: Limits = field(default_factory=Limits)
-    backoff: Backoff = field(default_factory=Backoff)
-    grace: float = 30.0
-    """How long a drain waits for what is running."""
-    reply_prefixes: tuple[str, ...] = DEFAULT_PREFIXES
-    filters: tuple[Filter, ...] = ()
-    policies: tuple[Policy, ...] = ()
-    tenant: str = TENANT
-    """Whose idempotency keys these are, where nobody has proof of the sender."""
-    require_user_id: bool = False
-    """Refuse what the broker cannot say of who sends it; its user is the tenant."""
-
-    @property
-    def unacked(self) -> int:
-        """Messages that the broker sends ahead."""
-        return self.prefetch or min(2 * self.concurrency, 65_535)
-
-    def __post_init__(self) -> None:
-        for name in ("concurrency", "prefetch"):
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or not 1 <= value <= 65_535):  # noqa: PLR2004 - AMQP's 16 bits
-                raise ConfigurationError(f"{name}={value!r}: give a whole number from 1 to 65535")
-        if self.batching is not None and not isinstance(self.batching, Batching):
-            raise ConfigurationError(f"batching={self.batching!r}: give a Batching, or None")
-        if not isinstance(self.limits, Limits):
-            raise ConfigurationError(f"limits={self.limits!r}: give Limits")
-        check_filters(self.filters)
-        check_flag(self.require_user_id, "require_user_id")
-        tenant: Any = self.tenant
-        if not isinstance(tenant, str) or not 0 < len(tenant) <= MAX_TENANT or ":" in tenant:
-            raise ConfigurationError(f"tenant={tenant!r:.300}: give a text of 1 to {MAX_TENANT} characters, no colon")
-        # A text would be taken for its letters, and an empty prefix would accept the queue of any service.
-        prefixes: Any = self.reply_prefixes
-        if not isinstance(prefixes, tuple | list) or not all(isinstance(each, str) and each for each in prefixes):
-            raise ConfigurationError(f"reply_prefixes={prefixes!r}: give a tuple of texts, none of them empty")
 
 
 class Serving:
@@ -121,8 +72,6 @@ class Serving:
     ) -> None:
         loop = self._loop = asyncio.get_running_loop()
         self._transport, self._queue, self._options, self._hub, self._name = transport, queue, options, hub, name
-        addresses = Addresses(options.reply_prefixes)
-        self._intake = Intake(methods, options.limits, addresses, self._refuse, options.policies)
         filters = Filters(options.filters) if options.filters else None
         self._door = Door(filters, options.limits, queue.name, hub, self._refuse) if filters is not None else None
         self.outbox = Outbox(
@@ -143,7 +92,10 @@ class Serving:
             # What waits is not acked: if all that may be unacked waited, nothing would be delivered that could run.
             places=max(options.unacked - options.concurrency, 0),
         )
-        self._scheduler = self._executor.scheduler
+        scheduler = self._scheduler = self._executor.scheduler
+        keeper = Gatekeeper(options.admission, scheduler) if options.admission is not None else None
+        addresses = Addresses(options.reply_prefixes)
+        self._intake = Intake(methods, options.limits, addresses, self._refuse, options.policies, keeper)
         forwards = self.outbox.forwards
         users = self._users = Users(transport.user)
         self.senders = users if options.require_user_id else None
@@ -164,7 +116,7 @@ class Serving:
             here=lambda: self._session.control if self._session is not None else "",
         )
         self.control = self._control.received  # a report of the session; more of them below
-        self._expired = 0
+        self._expired = self._refused = 0
         self._scope = running_runtime().scope()
         if options.policies:
             self._executor.police(
@@ -422,7 +374,9 @@ class Serving:
             return
         if self._hub.wants(events.RequestRefused):
             self._hub.emit(events.RequestRefused(error=error))
-        self._expired += isinstance(error, Expired)
+        late = isinstance(error, Expired)
+        self._expired += late
+        self._refused += not late
         unanswered = reply is NO_ID or not letter.reply_to
         if unanswered or isinstance(error, Interrupted):  # what may have been begun is for somebody to look at
             letter.deaths.append((letter.at if at is None else at, reason_of(error), error))
@@ -524,7 +478,7 @@ class Serving:
         await self._scope.aclose()
 
     def health(self) -> dict[str, Any]:
-        """What a probe wants to know: connected, running, waiting, unconfirmed."""
+        """What a probe wants to know: connected, running, waiting, unconfirmed, refused or late."""
         return {
             "consuming": self._consumes_all() and not self.draining,
             "running": self._scheduler.running,
@@ -536,6 +490,7 @@ class Serving:
             "expired": self._expired,
             "cancelled": self._control.cancelled,
             "cancels_ignored": self._control.ignored,
+            "refused": self._refused,
             "dead_lettered": self._dead.count + sum(inlet.dead.count for inlet in self._inlets),
         }
 

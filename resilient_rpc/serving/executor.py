@@ -204,7 +204,9 @@ class Executor:
         self._deadlines.discard(job)
         # What it took from others: the loop while it held it, or its share of the slots. By the wall clock alone a
         # handler that only waits would seem slow, and calls to it would never be joined.
-        job.seconds = max(job.busy, (time.monotonic() - job.started) / self.scheduler.slots)
+        seconds = time.monotonic() - job.started
+        self.scheduler.usual.note(job.method, seconds, ended=not job.timed_out)
+        job.seconds = max(job.busy, seconds / self.scheduler.slots)
 
     # -- threads
 

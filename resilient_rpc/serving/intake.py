@@ -27,7 +27,9 @@ from resilient_rpc.errors import (
     TooLarge,
 )
 from resilient_rpc.policy import Policy
+from resilient_rpc.serving.access import check_access
 from resilient_rpc.serving.addresses import Addresses
+from resilient_rpc.serving.admission import Gatekeeper
 from resilient_rpc.serving.age import QueueAge
 from resilient_rpc.serving.job import NO_ID, Job, Letter
 from resilient_rpc.transport.base import Consumer, Delivery
@@ -53,12 +55,19 @@ class Intake:
     """Reads messages of one service."""
 
     def __init__(
-        self, methods: Methods, limits: Limits, addresses: Addresses, answer: Answer, policies: Sequence[Policy] = ()
+        self,
+        methods: Methods,
+        limits: Limits,
+        addresses: Addresses,
+        answer: Answer,
+        policies: Sequence[Policy] = (),
+        gatekeeper: Gatekeeper | None = None,
     ) -> None:
         self._methods, self._limits, self._addresses, self._answer = methods, limits, addresses, answer
         self._plan = Plan(policies)
         self.numbers = itertools.count(1)
         self._age = QueueAge()
+        self._gatekeeper = gatekeeper
 
     def open(self, session: Consumer, delivery: Delivery) -> Letter:
         """The envelope alone. Raises `BadAddress` if an answer could not be sent anywhere we may publish to."""
@@ -90,12 +99,14 @@ class Intake:
         arrived = letter.arrived
         jobs: list[Job] = []
         latest, sent, age = 0.0, None, 0.0
+        gatekeeper = self._gatekeeper
+        horizon = gatekeeper.horizon(len(items), arrived) if gatekeeper is not None else 0.0
         for letter.at, item in enumerate(items):
             if type(item) is Incoming:
                 meta = item.meta
                 try:
                     if meta is None or meta.ttl is None:
-                        deadline = deadline_of(delivery, arrived)
+                        deadline, sent, age = deadline_of(delivery, arrived), None, 0.0
                     else:
                         if meta.at != sent:  # the calls of a batch were sent in one instant, most of them
                             sent = meta.at
@@ -103,6 +114,8 @@ class Intake:
                         deadline = arrived + meta.ttl / 1000 - age
                     if deadline > latest:  # noqa: PLR1730 - max() takes three times as long, for every call
                         latest = deadline
+                    if deadline - arrived < horizon and gatekeeper is not None:
+                        self._check(gatekeeper, letter, item, deadline - arrived, age, arrived, len(jobs))
                     job = self._job(letter, item, delivery, deadline, arrived)
                 except RpcError as error:
                     self._answer(letter, _id_of(item), error)
@@ -112,6 +125,21 @@ class Intake:
                 self._answer(letter, item.id, invalid_request(item.reason))  # type: ignore[union-attr]
         letter.deadline = latest or math.inf
         return jobs
+
+    def _check(
+        self,
+        gatekeeper: Gatekeeper,
+        letter: Letter,
+        item: Incoming,
+        left: float,
+        age: float,
+        arrived: float,
+        before: int,
+    ) -> None:
+        """Refuse what a busy server has no time for, unless nobody would hear of it, or it may have begun before."""
+        again = letter.returns or letter.delivery.redelivered
+        if left > 0 and item.id is not UNSET and letter.reply_to and not again:
+            gatekeeper.check(self._methods.find(item.method), letter.priority, left, age, arrived, before)
 
     def _items(self, delivery: Delivery) -> tuple[Codec, list[Incoming | Invalid], bool]:
         properties, limits = delivery.properties, self._limits
@@ -134,7 +162,6 @@ class Intake:
         params, codec = item.params, letter.codec
         if len(params) > limits.max_depth:  # a shorter one cannot be nested more deeply
             codec.check_depth(bytes(params), limits)
-        arguments = method.binder.bind(codec, params)
         context = Context(
             method.name,
             deadline,
@@ -147,6 +174,9 @@ class Intake:
             letter.user or letter.principal,
             letter.priority,
         )
+        if method.allow:
+            check_access(method.allow, context)
+        arguments = method.binder.bind(codec, params)
         if method.binder.context_name is not None:
             arguments = method.binder.give_context(arguments, context)
         return Job(letter, next(self.numbers), method, arguments[0], arguments[1], context, _id_of(item))

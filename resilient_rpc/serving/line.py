@@ -62,13 +62,21 @@ class Line:
         ready.extend(jobs)
 
     def put_back(self, job: Job) -> None:
-        """One that was taken and could not begin: it is the next one again."""
+        """One that was taken and could not begin: before those that came later."""
+        ready = self.ready
         if self._heap:
             self._push(job)
+        elif not ready:
+            self._latest = -NEVER
+            self.extend((job,))
+        elif job.deadline > ready[0].deadline + SLACK:
+            ready.append(job)
+            self._sort()
         else:
-            if not self.ready:
-                self._latest = job.deadline
-            self.ready.appendleft(job)
+            place = 0
+            while place < len(ready) and ready[place].number < job.number:
+                place += 1
+            ready.insert(place, job)
             self.earliest = min(self.earliest, job.deadline)
 
     def take(self) -> Job | None:

@@ -25,6 +25,7 @@ from resilient_rpc.errors import (
     RpcError,
     TooLarge,
 )
+from resilient_rpc.serving.access import check_access
 from resilient_rpc.serving.addresses import Addresses
 from resilient_rpc.serving.deadletters import DeadLetters, reason_of
 from resilient_rpc.serving.forwards import Forward
@@ -206,6 +207,8 @@ class RawInlet:
         if deadline <= letter.arrived:
             raise Expired(f"{method.name}: its time was up before it arrived")
         context = Context(method.name, deadline, safety, redelivered=redelivered, principal=letter.user)
+        if method.allow:
+            check_access(method.allow, context)
         arguments: Any = ((delivery.body,), {})
         if method.binder.context_name is not None:
             arguments = method.binder.give_context(arguments, context)

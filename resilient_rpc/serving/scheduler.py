@@ -9,6 +9,10 @@ from collections.abc import Callable, Sequence
 from resilient_rpc.errors import Expired, Overloaded, RpcError
 from resilient_rpc.serving.backlog import Backlog
 from resilient_rpc.serving.job import Job
+from resilient_rpc.serving.pace import Usual
+
+SEARCHED = 100
+"""Calls that nobody waits for that are passed over, to find one that can be refused."""
 
 
 class Scheduler:
@@ -20,7 +24,7 @@ class Scheduler:
 
     __slots__ = (
         "_added", "_dropped", "_loop", "_places", "_pump", "_ready", "_refuse", "_returning",
-        "backlog", "outside", "running", "slots",
+        "backlog", "most", "outside", "running", "slots", "usual",
     )  # fmt: skip
 
     def __init__(
@@ -42,12 +46,18 @@ class Scheduler:
         """Calls in a slot."""
         self.outside = 0
         """Calls that have begun and wait without a slot."""
+        self.usual = Usual()
+        """What calls of each method take."""
+        self.most: int | None = None
+        """Calls that may wait for a slot; None: no limit."""
         self._added = self._dropped = 0
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Queue the calls of a message, and start what there are slots for."""
         self._added += len(jobs)
         self.backlog.extend(jobs)
+        if self.most is not None:
+            self._shed(self.most)
         self._pump()
 
     def take(self) -> Job | None:
@@ -118,6 +128,11 @@ class Scheduler:
         return free if free > 0 else 0  # noqa: FURB136 - max() takes twice as long, for every reply
 
     @property
+    def free(self) -> int:
+        """Slots that nobody is in, though they may be wanted."""
+        return self.slots - self.running
+
+    @property
     def waiting(self) -> int:
         """Calls that have not begun."""
         return len(self.backlog) + self.backlog.aside
@@ -180,8 +195,32 @@ class Scheduler:
             backlog.set_aside(job)
         else:
             self._dropped += 1
-            self._refuse(job, Overloaded(f"{method.name}: {method.concurrency} calls of it run, others wait"))
+            waiting = len(backlog.gate(method).waiting)
+            error = Overloaded(
+                f"{method.name}: {method.concurrency} calls of it run here, {waiting} wait, and there is no more place",
+                retry_after=(waiting + 1) * self.usual.of(method) / (method.concurrency or 1),
+            )
+            self._refuse(job, error)
         return False
+
+    def _shed(self, most: int) -> None:
+        """Refuse what is over the limit, the lowest priority first."""
+        passed: list[Job] = []
+        while self.waiting + len(passed) - self.free > most and len(passed) < SEARCHED:
+            job = self.backlog.drop_last()
+            if job is None:
+                break
+            if job.unasked or job.context.redelivered:  # see `Admission`
+                passed.append(job)
+                continue
+            self._dropped += 1
+            error = Overloaded(
+                f"{job.method.name}: {most} calls that came before it or have a higher priority wait here already",
+                retry_after=self.usual.of(job.method) * self.waiting / self.slots,
+            )
+            self._refuse(job, error)
+        for job in reversed(passed):
+            self.backlog.extend((job,))
 
     def _expire(self, job: Job) -> None:
         self._dropped += 1

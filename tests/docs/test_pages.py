@@ -21,6 +21,7 @@ TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="
 TOLD_ELSEWHERE = {"README.md", "interop.md", "tutorial.md", "tutorial-servers.md", "write-a-policy.md"}
 IN_MEMORY = [
     "index.md",
+    "admission.md",
     "exactly-once.md",
     "policies.md",
     "plugins.md",

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from resilient_rpc import (
+    Admission,
     AsyncClient,
     Batching,
     Classic,
@@ -131,9 +132,11 @@ def test_every_setting_of_a_server_is_documented_with_its_default() -> None:
     assert ["name", "None"] in [row[:2] for row in rows]
     assert ["safety", "None"] in [row[:2] for row in rows]
     assert ["timeout", "None"] in [row[:2] for row in rows]
+    assert ["concurrency", "None"] in [row[:2] for row in rows]
+    assert [row[:2] for row in rows].count(["allow", "None"]) == 2
 
 
-@pytest.mark.parametrize("kind", [Batching, Limits])
+@pytest.mark.parametrize("kind", [Admission, Batching, Limits])
 def test_every_field_is_documented_with_its_default(kind: type[Any]) -> None:
     assert _documented(kind.__name__) == _parameters(kind)
 

@@ -14,7 +14,8 @@ from resilient_rpc.call import Safety
 from resilient_rpc.context import Context
 from resilient_rpc.contract import Binder, Method, Methods
 from resilient_rpc.events import Event, Events
-from resilient_rpc.serving.core import Serving, ServingOptions
+from resilient_rpc.serving.core import Serving
+from resilient_rpc.serving.options import ServingOptions
 from resilient_rpc.transport.base import Delivery, QueueSpec
 from resilient_rpc.transport.memory import Bus, MemoryTransport
 from resilient_rpc.transport.properties import encode_headers, encode_properties
@@ -138,6 +139,12 @@ class Bench:
         await self.settled()
         assert len(self.replies.deliveries) == before + 1
         return json.loads(found[-1].body)
+
+    async def ask_beside(self, body: Any) -> Any:
+        """As `ask`, while others wait for their replies."""
+        before = len(self.replies.deliveries)
+        self.send(body)
+        return json.loads((await self.replies.received(before + 1))[-1].body)
 
     async def settled(self) -> None:
         """Wait until the queue is empty and all is acked."""

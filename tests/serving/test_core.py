@@ -16,7 +16,7 @@ from resilient_rpc.call import Safety
 from resilient_rpc.context import Context
 from resilient_rpc.errors import ApplicationError, ConfigurationError, DeadlineExceeded, InvalidParams, Overloaded
 from resilient_rpc.serving import core
-from resilient_rpc.serving.core import ServingOptions
+from resilient_rpc.serving.options import ServingOptions
 from resilient_rpc.transport.base import QueueSpec
 from resilient_rpc.transport.memory import MemoryTransport
 from resilient_rpc.transport.memory.consumer import MemoryConsumer

@@ -17,7 +17,7 @@ from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.policies import Idempotency
 from resilient_rpc.policy import Handler
 from resilient_rpc.serving.around import PROVEN, Around, Course
-from resilient_rpc.serving.core import ServingOptions
+from resilient_rpc.serving.options import ServingOptions
 from resilient_rpc.stores import MemoryStore
 from tests.serving.bench import OURS, Bench, bench, call
 from tests.waiting import PATIENCE, turns
