@@ -51,6 +51,8 @@ class Client(Face):
         filters: Applied to whole messages: requests from the first to the last, replies in the opposite order.
         liveness: Seconds for which a server that has a call may be silent about it before the call fails with
             `ServerLost`; None: until the deadline.
+        when_no_server: ``wait`` for a server until the deadline, or ``fail`` with `NoServer` when the broker says that
+            nobody consumes the service's queue; it is asked when half a second has passed without a sign.
         blocking_ok: Allow calls on a thread with a running event loop (a notebook), which they block.
 
     Constructing it does no I/O: it connects with the first call, or in ``with``.

@@ -10,6 +10,7 @@
     ├─ TransportError             the way to the server or back failed
     │  ├─ NotConnected
     │  ├─ Unroutable
+    │  ├─ NoServer
     │  ├─ PublishRejected
     │  ├─ BrokerBlocked
     │  ├─ ConnectionLost
@@ -121,6 +122,15 @@ class Unroutable(TransportError):
     """The broker returned the message: nobody has declared the service's queue."""
 
     certainty = NOT_EXECUTED
+    counted = True
+
+
+class NoServer(TransportError):
+    """Nobody consumes the service's queue. Raised with ``Client(when_no_server="fail")`` only.
+
+    The call is in the queue: until its deadline a server that comes may still execute it.
+    """
+
     counted = True
 
 

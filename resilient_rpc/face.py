@@ -54,6 +54,7 @@ class Settings(TypedDict, total=False):
     lane: bool
     filters: Sequence[Filter]
     liveness: float | None
+    when_no_server: str
 
 
 class Sent(TypedDict, total=False):
@@ -105,6 +106,7 @@ class Face:
         lane: bool = True,
         filters: Sequence[Filter] = (),
         liveness: float | None = 10.0,
+        when_no_server: str = "wait",
     ) -> None:
         safeties = _safeties(safety)
         self._transport = open_transport(url, lane=lane)
@@ -126,6 +128,7 @@ class Face:
                 liveness=liveness,
                 replies=replies,
                 correlation=correlation,
+                when_no_server=when_no_server,
             ),
             naming=Naming(prefix=prefix, version=version, environment=environment),
         )

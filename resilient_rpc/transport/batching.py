@@ -97,6 +97,11 @@ class Target:
         self._touched = 0.0
         self._routes: dict[tuple[Safety, str], Route] = {}
 
+    @property
+    def touched(self) -> float:
+        """When a reply of one of our servers last came."""
+        return self._touched
+
     def route(self, safety: Safety, codec: Codec) -> Route:
         """The one object for calls to it that may share a message."""
         key = (safety, codec.content_type)

@@ -10,6 +10,7 @@ from resilient_rpc.errors import (
     DeadlineExceeded,
     FilterRefused,
     MalformedMessage,
+    NoServer,
     NotConnected,
     ProtocolError,
     PublishRejected,
@@ -59,6 +60,11 @@ def nacked() -> PublishRejected:
 def returned(queue: str, code: int, text: str) -> Unroutable:
     """`basic.return`."""
     return Unroutable(f"no queue {queue!r}: no server of this service has run here ({code} {text})")
+
+
+def no_server(queue: str) -> NoServer:
+    """Nobody consumes the queue that has it."""
+    return NoServer(f"nobody consumes {queue!r}: the call waits there, and is executed if a server comes in time")
 
 
 # -- after that

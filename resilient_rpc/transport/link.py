@@ -33,6 +33,7 @@ from resilient_rpc.transport.replies import Replies
 from resilient_rpc.transport.reply_desk import ReplyDesk
 from resilient_rpc.transport.session_loop import SessionLoop
 from resilient_rpc.transport.templates import Templates, headers_of, type_of
+from resilient_rpc.transport.vacancy import Vacancies
 from resilient_rpc.wire.filters import Filters, Message
 
 AT_ONCE = 4_096
@@ -84,6 +85,9 @@ class Link:
         self.posts = Posts(self, runtime, options, self._filters)
         """The messages that are not calls."""
         self._calls.posts = self.posts
+        self._vacancies: Vacancies | None = None
+        if options.when_no_server == "fail":
+            self._vacancies = Vacancies(self._calls, runtime, lambda: self._sessions.session)
         self._sessions: SessionLoop[Publisher] = SessionLoop(
             self._open, opened=self._opened, failed=self._failed, urgent=self._waiting, backoff=options.backoff
         )
@@ -172,6 +176,8 @@ class Link:
                 queue.append(entry)
         if queue:
             self._send()
+            if self._vacancies is not None:
+                self._vacancies.poke()
 
     def _send(self) -> None:
         session = self._sessions.session
@@ -349,6 +355,8 @@ class Link:
         self.closed = True
         self._flush()
         self.posts.close()
+        if self._vacancies is not None:
+            self._vacancies.close()
         self._deadlines.close()
         self._control.close()
         self._calls.close()

@@ -36,8 +36,12 @@ class LinkOptions:
     correlation: str = "sequence"
     liveness: float | None = None
     """Seconds for which a server may be silent about a call that it has; None: for ever, and it is not asked."""
+    when_no_server: str = "wait"
+    """``fail``: end calls to a queue that nobody consumes."""
 
     def __post_init__(self) -> None:
+        if self.when_no_server not in ("wait", "fail"):  # a tuple: what is given may have no hash
+            raise ConfigurationError(f"when_no_server={self.when_no_server!r:.200}: give 'wait' or 'fail'")
         if self.batching is not None and not isinstance(self.batching, Batching):
             raise ConfigurationError(f"batching={self.batching!r}: give a Batching, or None")
         if not isinstance(self.limits, Limits):
