@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from resilient_rpc.call import DEDUP, NO_TAGS, UNSAFE, Call, Reply, Safety
 from resilient_rpc.chain import Chain
 from resilient_rpc.context import current_context
 from resilient_rpc.contract import split_method
+from resilient_rpc.dialects import check_plain
 from resilient_rpc.errors import (
     EXECUTED,
     NOT_EXECUTED,
@@ -35,7 +36,7 @@ from resilient_rpc.runtime import AsyncioRuntime
 from resilient_rpc.settings import check_params, check_safety, check_tags, check_timeout
 from resilient_rpc.stats import CallStats
 from resilient_rpc.transport.base import Transport
-from resilient_rpc.transport.batching import Route, Target
+from resilient_rpc.transport.batching import Route
 from resilient_rpc.transport.cancels import Pace
 from resilient_rpc.transport.entry import Entry
 from resilient_rpc.transport.link import Link
@@ -87,9 +88,7 @@ class CallerOptions:
 class Caller:
     """Bound to one pool, and so to the loop that the pool lives on; used from any thread through a runtime."""
 
-    def __init__(
-        self, options: CallerOptions, events: Events, stats: CallStats, plain: Container[str] = frozenset()
-    ) -> None:
+    def __init__(self, options: CallerOptions, events: Events, stats: CallStats, plain: Collection[str] = ()) -> None:
         self.options, self.stats, self._plain = options, stats, plain
         self._events = events
         self.chain = Chain(options.policies, self._carry)
@@ -116,6 +115,8 @@ class Caller:
         self._pool = Pool(
             lambda: Link(transport, runtime, link, self._events, self.stats.unknown_reply, pace), self.options.links
         )
+        for service in tuple(self._plain):
+            self.spell(service)
         return self._pool
 
     @property
@@ -125,8 +126,11 @@ class Caller:
 
     def spell(self, service: str) -> None:
         """Take note that `plain` has, or has no longer, this service; from any thread."""
+        plain = service in self._plain
         for link in self._pool.links if self._pool is not None else ():
-            self._target(link, service)
+            target = link.target(self.options.naming.queue(service))
+            target.plain = plain
+            target.modern = target.modern and not plain
 
     def build(
         self,
@@ -282,11 +286,10 @@ class Caller:
             declared = safety if safety is not UNSAFE else None
             meta = Meta(call.key, left if left > 0 else 1, int(time.time() * 1000), call.attempt, declared)
         elif call.key is not None or call.tags or call.trace:
-            meta = None if route.target.plain else Meta(call.key, None, None, call.attempt, safety)
-            if meta is None and call.key is not None:
-                raise ConfigurationError(
-                    f"{method}: a call with an idempotency key, to a service of the dialect 'plain', which has none"
-                )
+            if route.target.plain:
+                check_plain(call)
+            else:
+                meta = Meta(call.key, None, None, call.attempt, safety)
         if meta is not None and (call.tags or call.trace):
             meta.tags, meta.trace = dict(call.tags) or None, dict(call.trace or ()) or None
         number = next(link.ids)
@@ -300,16 +303,9 @@ class Caller:
         service, name = split_method(check_name(method))
         if len(link.routes) >= MAX_METHODS:
             link.routes.clear()
-        route = self._target(link, service).route(safety, self._codec)
+        route = link.target(self.options.naming.queue(service)).route(safety, self._codec)
         link.routes[(method, safety)] = route, name
         return route, name
-
-    def _target(self, link: Link, service: str) -> Target:
-        target = link.target(self.options.naming.queue(service))
-        target.plain = service in self._plain
-        if target.plain:
-            target.modern = False
-        return target
 
     def _reply(self, entry: Entry, answer: Answer, call: Call) -> Reply:
         codec = entry.codec

@@ -15,6 +15,7 @@ from resilient_rpc.chain import Chain
 from resilient_rpc.chain.order import role_of
 from resilient_rpc.chain.overrides import Override
 from resilient_rpc.contract import split_method
+from resilient_rpc.dialects import check_plain
 from resilient_rpc.errors import EXECUTED, ConfigurationError, MalformedMessage, RpcError, UsageError
 from resilient_rpc.names import check_name
 from resilient_rpc.policy import Policy
@@ -82,7 +83,10 @@ class Posting:
         queue, codec = self._options.naming.queue(service), self._options.codec
         link = self._link()
         target = link.target(queue)
-        body = self._encoded(Request(name, call.params or UNSET, UNSET, _meta(call, call.ttl, modern=target.modern)))
+        if target.plain:
+            check_plain(call)
+        meta = None if target.plain else _meta(call, call.ttl, modern=target.modern)
+        body = self._encoded(Request(name, call.params or UNSET, UNSET, meta))
         message = Message(
             direction="request",
             body=body,

@@ -59,8 +59,9 @@ def test_a_plain_service_is_sent_neither_meta_nor_batches(url: str, service: str
         assert colour.do(plain, "echo", value=number) == number
     assert colour.call(client, f"{service}.echo", [1], tags={"tenant": "acme"}) == 1
     assert colour.do(client, "map", f"{service}.echo", [[n] for n in range(200)]) == list(range(200))
+    colour.do(client, "cast", f"{service}.echo", [1], tags={"tenant": "acme"})
     sent = witness.take()
-    assert len(sent) == 204
+    assert len(sent) == 205
     assert _says_more(sent) == []
 
 
@@ -92,15 +93,16 @@ def test_other_services_of_the_client_are_not_touched(url: str, service: str, co
     assert len(_says_more(witness.take())) == 1
 
 
+@pytest.mark.parametrize("way", ["call", "cast"])
 @pytest.mark.parametrize("how", [{"idempotency_key": "k"}, {"safety": "dedup"}])
 def test_a_key_that_nobody_would_heed_is_not_sent_without_saying_so(
-    url: str, service: str, colour: Colour, how: dict[str, Any]
+    url: str, service: str, colour: Colour, how: dict[str, Any], way: str
 ) -> None:
     witness = Witness()
     client = colour.client(url, filters=[witness])
     client.service(service, dialect="plain")
     with pytest.raises(ConfigurationError, match="dialect 'plain'") as caught:
-        colour.call(client, f"{service}.echo", [1], **how)
+        colour.do(client, way, f"{service}.echo", [1], **how)
     assert caught.value.certainty is Certainty.NOT_EXECUTED
     assert witness.take() == []
 
