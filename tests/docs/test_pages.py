@@ -28,6 +28,7 @@ IN_MEMORY = [
     "replies-and-naming.md",
     "server-policies.md",
     "testing.md",
+    "wire-protocol.md",
     "write-a-store.md",
     *sorted(f"policies/{page.name}" for page in DOCS.glob("policies/*.md")),
 ]
