@@ -10,7 +10,6 @@ import pytest
 
 from resilient_rpc import Client, Compression, Server
 from resilient_rpc.replies import Named
-from resilient_rpc.serving import beats
 from resilient_rpc.transport.base import QueueSpec
 from resilient_rpc.transport.correlation import STRATEGIES
 from resilient_rpc.transport.memory.publisher import MemoryPublisher
@@ -55,7 +54,7 @@ def test_the_names_are_those_that_a_server_declares() -> None:
                 assert kind == f"{step.type} exchange"
             else:
                 assert kind.startswith("exclusive" if step.exclusive else "durable")
-    assert {DEAD_EXCHANGE, dead_queue(pattern), expired_queue(pattern)} <= set(named)
+    assert {DEAD_EXCHANGE, dead_queue(spec.name), expired_queue(spec.name)} <= set(named)
     assert control.control_exchange(f"rpc.{pattern}") in named
     assert control.new_control_queue().startswith("rpc.control.")
     queues = Named(app="<app>".strip("<>")).queues()
@@ -114,7 +113,7 @@ def test_beats_are_as_the_page_says() -> None:
     rows = {row[0]: row[1:] for row in rows_of(PAGE, "Beats and cancels")}
     assert rows["type"] == [control.BEAT, control.CANCEL]
     assert f"at most {control.MAX_IDS:,}" in rows["body"][0]
-    assert f"from {beats.LEAST:,} to {beats.MOST:,}" in TEXT
+    assert f"from {control.LEAST * 1000:,.0f} to {control.MOST * 1000:,.0f}" in TEXT
 
 
 def test_the_limits_of_a_key_are_those_of_the_code() -> None:
