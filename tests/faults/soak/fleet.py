@@ -91,6 +91,11 @@ class Fleet:
         """Of those that run."""
         return [process.pid for process in self._running if process.poll() is None]
 
+    def last_words(self) -> str:
+        """The end of what each of them has logged."""
+        logs = sorted(self._folder.glob("server-*.log"))
+        return "\n".join(log.read_text(errors="replace")[-500:] for log in logs)
+
     @property
     def lock(self) -> threading.Lock:
         """Held by whoever ends and replaces one, so that nobody else takes it for a crash."""

@@ -110,6 +110,8 @@ def wait_for_servers(url: str, service: str, fleet: Fleet) -> None:
     with Client(url, batching=None, policies=[]) as client:
 
         def asked() -> bool:
+            gone = missing - set(fleet.pids)
+            assert not gone, f"servers {gone} have ended by themselves: {fleet.last_words()}"
             with contextlib.suppress(RpcError):
                 missing.discard(client.call(f"{service}.state", timeout=1.0, safety="read_only")["pid"])
             return not missing
