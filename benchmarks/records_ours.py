@@ -17,6 +17,8 @@ from resilient_rpc.stores import New, RecordKey, RedisStore, Replay
 
 AT_ONCE = 64
 FINGERPRINT = bytes(32)
+PATIENT = 10.0
+"""Seconds: a disk that is busy must not end the run."""
 
 
 class Order(TypedDict):
@@ -57,7 +59,7 @@ def cases(base: int) -> tuple[Iterator[int], Iterator[int]]:
 
 async def store_alone(url: str, seconds: float) -> dict[str, float]:
     """Begin and complete; begin again."""
-    store, run, found = RedisStore(url, namespace="bench"), uuid.uuid4().hex, {}
+    store, run, found = RedisStore(url, namespace="bench", timeout=PATIENT), uuid.uuid4().hex, {}
 
     def key(number: int) -> RecordKey:
         return RecordKey("bench", "orders", "create", f"{run}.{number}")
@@ -85,7 +87,7 @@ def functions(url: str, seconds: float) -> dict[str, float]:
     """A function of one's own, in threads; and a coroutine function in tasks."""
     run, found = uuid.uuid4().hex, {}
 
-    @idempotent(RedisStore(url, namespace="bench"), key=key_of)
+    @idempotent(RedisStore(url, namespace="bench", timeout=PATIENT), key=key_of)
     def create(order: Order) -> dict[str, int]:
         return {"n": order["n"]}
 
@@ -103,7 +105,7 @@ def functions(url: str, seconds: float) -> dict[str, float]:
 async def coroutines(url: str, seconds: float) -> dict[str, float]:
     """A coroutine function, in tasks."""
     run, found = uuid.uuid4().hex, {}
-    store = RedisStore(url, namespace="bench")
+    store = RedisStore(url, namespace="bench", timeout=PATIENT)
 
     @idempotent(store, key=key_of)
     async def create(order: Order) -> dict[str, int]:
