@@ -65,6 +65,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """The type of the result; None: as the codec decodes it."""
     events: Events | None = None
     """Where policies announce what they do: the client's."""
+    priority: int = 0
+    """From 0 to 9: among the calls that wait, those of a higher one are delivered and begun sooner."""
 
     @property
     def target(self) -> str:

@@ -33,7 +33,7 @@ from resilient_rpc.policies import AttemptTimeout, CircuitBreaker, Retry
 from resilient_rpc.policy import Policy, Runtime
 from resilient_rpc.posting import Posting
 from resilient_rpc.runtime import AsyncioRuntime
-from resilient_rpc.settings import check_params, check_safety, check_tags, check_timeout
+from resilient_rpc.settings import check_params, check_priority, check_safety, check_tags, check_timeout
 from resilient_rpc.stats import CallStats
 from resilient_rpc.transport.base import Transport
 from resilient_rpc.transport.batching import Route
@@ -142,6 +142,7 @@ class Caller:
         safety: Safety | str | None = None,
         idempotency_key: str | None = None,
         tags: Mapping[str, str] | None = None,
+        priority: int = 0,
         returns: Any = None,
         detached: bool = False,
     ) -> Call:
@@ -157,6 +158,8 @@ class Caller:
             raise ConfigurationError(f"idempotency_key={key!r:.300}: give a text of 1 to 255 characters")
         if tags is not None:
             check_tags(tags)
+        if priority != 0 or type(priority) is not int:
+            check_priority(priority)
         trace: Mapping[str, str] | None = None
         context = current_context()
         if context is not None and not detached:
@@ -175,6 +178,7 @@ class Caller:
             trace=trace,
             returns=returns,
             events=self._events,
+            priority=priority,
         )
 
     def _safety(self, method: str, safety: Safety | str | None, key: str | None) -> Safety:
@@ -278,8 +282,8 @@ class Caller:
     def _entry(self, link: Link, call: Call) -> Entry:
         """The encoded request."""
         options, method, safety, codec = self.options, call.method, call.safety, self._codec
-        known = link.routes.get((method, safety))
-        route, name = known if known is not None else self._route(link, method, safety)
+        known = link.routes.get((method, safety, call.priority))
+        route, name = known if known is not None else self._route(link, method, safety, call.priority)
         meta = None
         if route.target.modern:
             left = int((call.deadline - call.runtime.now()) * 1000) + 1
@@ -298,13 +302,13 @@ class Caller:
             options.link.limits.check_body(len(data), "the request")
         return Entry(number, method, route, data, call.deadline)
 
-    def _route(self, link: Link, method: str, safety: Safety) -> tuple[Route, str]:
+    def _route(self, link: Link, method: str, safety: Safety, priority: int) -> tuple[Route, str]:
         """Where the calls of a method go, and its name on the wire; remembered."""
         service, name = split_method(check_name(method))
         if len(link.routes) >= MAX_METHODS:
             link.routes.clear()
-        route = link.target(self.options.naming.queue(service)).route(safety, self._codec)
-        link.routes[(method, safety)] = route, name
+        route = link.target(self.options.naming.queue(service)).route(safety, self._codec, priority)
+        link.routes[(method, safety, priority)] = route, name
         return route, name
 
     def _reply(self, entry: Entry, answer: Answer, call: Call) -> Reply:

@@ -66,6 +66,8 @@ class Sent(TypedDict, total=False):
     idempotency_key: str | None
     tags: Mapping[str, str] | None
     """Travel with the call, and with the calls that its handler makes."""
+    priority: int
+    """From 0 (default) to 9, the highest: who is served first where calls wait."""
     detached: bool
     """Inherit nothing from the call that the running handler serves."""
 

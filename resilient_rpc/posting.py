@@ -94,6 +94,7 @@ class Posting:
             content_type=codec.content_type,
             headers=headers_of(call.method, 1, Route(target, call.safety, codec)),
             type="rpc.cast",
+            priority=call.priority or None,
             expiration=None if call.ttl is None else math.ceil(call.ttl * 1000),
             delivery_mode=PERSISTENT,
             app_id=self._options.link.app_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from resilient_rpc.call import Safety
+from resilient_rpc.call import MAX_PRIORITY, Safety
 from resilient_rpc.errors import ConfigurationError
 
 MAX_TIMEOUT = 86_400.0 * 30
@@ -47,6 +47,12 @@ def check_tags(tags: Any) -> None:
     """`ConfigurationError` unless it is a mapping from text to text."""
     if not isinstance(tags, Mapping) or not all(isinstance(part, str) for item in tags.items() for part in item):
         raise ConfigurationError(f"tags={tags!r:.200}: give a mapping from text to text")
+
+
+def check_priority(value: Any) -> None:
+    """`ConfigurationError` unless it is the priority of a call."""
+    if type(value) is not int or not 0 <= value <= MAX_PRIORITY:
+        raise ConfigurationError(f"priority={value!r:.100}: give a whole number from 0 to {MAX_PRIORITY}")
 
 
 def check_safety(value: Any) -> Safety:

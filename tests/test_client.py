@@ -199,7 +199,12 @@ class TestCalling:
             ({"idempotency_key": 5}, ConfigurationError), ({"tags": {"a": 1}}, ConfigurationError),
             ({"tags": {1: "a"}}, ConfigurationError), ({"tags": ["a"]}, ConfigurationError),
             ({"tags": "a"}, ConfigurationError),
-            ({"priority": 1}, TypeError), ({"key": "k"}, TypeError),
+            ({"urgency": 1}, TypeError), ({"key": "k"}, TypeError),
+            ({"priority": 10}, ConfigurationError),
+            ({"priority": -1}, ConfigurationError),
+            ({"priority": True}, ConfigurationError),
+            ({"priority": "5"}, ConfigurationError),
+            ({"priority": None}, ConfigurationError),
         ],
     )  # fmt: skip
     def test_a_keyword_that_is_wrong_is_refused_before_anything_is_sent(
@@ -535,8 +540,8 @@ class TestMap:
         assert threads == {threading.current_thread()}
 
     def test_a_wrong_keyword_is_refused(self, colour: Colour, shop: Shop) -> None:
-        with pytest.raises(TypeError, match="priority"):
-            colour.do(colour.client(shop.url), "map", "shop.echo", [[1]], priority=1)
+        with pytest.raises(TypeError, match="urgency"):
+            colour.do(colour.client(shop.url), "map", "shop.echo", [[1]], urgency=1)
 
 
 class TestSubmit:
@@ -548,7 +553,7 @@ class TestSubmit:
             with pytest.raises(ApplicationError):
                 bad.result(PATIENCE)
             with pytest.raises(TypeError):
-                client.submit("shop.echo", priority=1)  # type: ignore[call-arg]
+                client.submit("shop.echo", urgency=1)  # type: ignore[call-arg]
 
     def test_a_future_that_is_cancelled_leaves_nothing(self, shop: Shop) -> None:
         with Client(shop.url) as client:

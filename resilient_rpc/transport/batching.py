@@ -59,12 +59,12 @@ class Outgoing(Protocol):
 
 
 class Route:
-    """Calls that may share a message: to the same queue, of the same safety, in the same content type."""
+    """Calls that may share a message: to one queue, of the same safety and priority, in the same content type."""
 
-    __slots__ = ("codec", "safety", "target")
+    __slots__ = ("codec", "priority", "safety", "target")
 
-    def __init__(self, target: Target, safety: Safety, codec: Codec) -> None:
-        self.target, self.safety, self.codec = target, safety, codec
+    def __init__(self, target: Target, safety: Safety, codec: Codec, priority: int = 0) -> None:
+        self.target, self.safety, self.codec, self.priority = target, safety, codec, priority
 
 
 class Routed(Outgoing, Protocol):
@@ -95,17 +95,17 @@ class Target:
         """Stands before the dot of the correlation ids of messages to it, on the session there is now."""
         self._seconds: dict[str, float] = {}
         self._touched = 0.0
-        self._routes: dict[tuple[Safety, str], Route] = {}
+        self._routes: dict[tuple[Safety, str, int], Route] = {}
 
     @property
     def touched(self) -> float:
         """When a reply of one of our servers last came."""
         return self._touched
 
-    def route(self, safety: Safety, codec: Codec) -> Route:
+    def route(self, safety: Safety, codec: Codec, priority: int = 0) -> Route:
         """The one object for calls to it that may share a message."""
-        key = (safety, codec.content_type)
-        return self._routes.get(key) or self._routes.setdefault(key, Route(self, safety, codec))
+        key = (safety, codec.content_type, priority)
+        return self._routes.get(key) or self._routes.setdefault(key, Route(self, safety, codec, priority))
 
     def learner(self, method: str, now: float) -> Callable[[Answer], None]:
         """What takes note of the replies to one method: made once for the replies of a message."""
@@ -139,7 +139,7 @@ def grouped(calls: Sequence[R], batching: Batching | None, now: Callable[[], flo
     routes = {call.route for call in calls}
     groups: list[Sequence[R]] = []
     instant = now()
-    for route in routes:
+    for route in routes if len(routes) == 1 else sorted(routes, key=_last):
         same = calls if len(routes) == 1 else [call for call in calls if call.route is route]
         if route.target.modern:
             route.target.refresh(instant)
@@ -147,6 +147,10 @@ def grouped(calls: Sequence[R], batching: Batching | None, now: Callable[[], flo
         else:
             groups.extend([call] for call in same)
     return groups
+
+
+def _last(route: Route) -> int:
+    return -route.priority
 
 
 def plan(target: Target, calls: Iterable[C], batching: Batching) -> list[list[C]]:

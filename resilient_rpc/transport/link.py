@@ -61,7 +61,7 @@ class Link:
         self._calls = Outstanding(survives=options.replies.survives, suffixed=self._suffix is not None)
         self._deadlines: Deadlines[Entry] = Deadlines(runtime.loop, runtime.now, self._expired)
         self._targets: dict[str, Target] = {}
-        self.routes: dict[tuple[str, Safety], tuple[Route, str]] = {}
+        self.routes: dict[tuple[str, Safety, int], tuple[Route, str]] = {}
         self._desk = ReplyDesk(options.replies, lambda: Templates(options.app_id, options.user_id, options.liveness))
         self._batching = None if options.replies.alone else options.batching
         self._filters = Filters(options.filters) if options.filters else None
@@ -254,6 +254,7 @@ class Link:
             correlation_id=correlation,
             reply_to=self._desk.templates.reply_to,
             type=type_of(count),
+            priority=first.route.priority or None,
             expiration=expiration,
             timestamp=int(time.time()),
             message_id=correlation,

@@ -45,6 +45,7 @@ class Templates:
             headers=encode_headers(headers_of(method, count, route, self._liveness)),
             reply_to=self.reply_to,
             type=type_of(count),
+            priority=route.priority or None,
             user_id=self._user_id,
             app_id=self._app_id,
         )

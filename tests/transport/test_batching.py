@@ -185,3 +185,14 @@ def test_a_count_is_a_whole_number(name: str, value: Any) -> None:
 def test_seconds_are_a_positive_number(value: Any) -> None:
     with pytest.raises(ConfigurationError, match="max_seconds"):
         Batching(max_seconds=value)
+
+
+def test_what_has_a_higher_priority_travels_apart_and_first() -> None:
+    target = Target("rpc.shop")
+    target.modern = True
+    learn(target, "m", answer(1, room=64))
+    routes = {priority: target.route(Safety.UNSAFE, JSON, priority) for priority in (0, 9, 4)}
+    calls = [Routed("m", b"", routes[(0, 9, 4)[number % 3]], number) for number in range(9)]
+    groups = grouped(calls, Batching(), lambda: 0.0)
+    assert [[call.number for call in group] for group in groups] == [[1, 4, 7], [2, 5, 8], [0, 3, 6]]
+    assert target.route(Safety.UNSAFE, JSON) is routes[0]
