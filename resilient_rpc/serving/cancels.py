@@ -63,29 +63,27 @@ class Early:
 
     def __init__(self, most: int = REMEMBERED, seconds: float = FOR) -> None:
         self._most, self._seconds = most, seconds
-        self._until: dict[tuple[Sender, Who, Any], float] = {}  # in the order in which they end
-
-    def __len__(self) -> int:
-        return len(self._until)
+        self.marks: dict[tuple[Sender, Who, Any], float] = {}
+        """Until when each is remembered, in the order in which they end."""
 
     def add(self, cancel: Cancel, ids: frozenset[int | str], now: float) -> None:
         """Remember those of its calls that are not here."""
-        until = self._until
+        marks = self.marks
         for id_ in ids:
             mark = (cancel.sender, cancel.who, id_)
-            until.pop(mark, None)
-            until[mark] = now + self._seconds
+            marks.pop(mark, None)
+            marks[mark] = now + self._seconds
         self._forget(now)
 
     def take(self, sender: Sender, who: Who, id_: Any, now: float) -> bool:
         """Whether a call that has come was cancelled before. Its copies, if there are any, are, too."""
         self._forget(now)
-        return (sender, who, id_) in self._until
+        return (sender, who, id_) in self.marks
 
     def _forget(self, now: float) -> None:
-        until = self._until
-        while until:
-            first = next(iter(until))
-            if len(until) <= self._most and until[first] > now:
+        marks = self.marks
+        while marks:
+            first = next(iter(marks))
+            if len(marks) <= self._most and marks[first] > now:
                 return
-            del until[first]
+            del marks[first]

@@ -257,7 +257,7 @@ class Serving:
             delivery.redelivered = True
         jobs = self._intake.read(letter, delivery)
         control = self._control
-        if control.early:
+        if control.early.marks:
             jobs = control.sieve(jobs)
         if jobs:
             self.run(jobs)

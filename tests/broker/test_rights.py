@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from typer.testing import CliRunner
 from resilient_rpc import Client, Quorum, RpcError, Server, Unroutable
 from resilient_rpc.cli import app
 from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.events import ConnectionStateChanged
 from resilient_rpc.replies import Exclusive, Named, PerCall, Pool
+from resilient_rpc.transport.control import REACHED
 from tests.docs.blocks import DOCS, blocks_of, rows_of
 from tests.servers.handle import Broker
 from tests.waiting import until
@@ -135,6 +138,48 @@ def test_a_server_that_may_not_hear_broadcasts_serves_all_the_same(
     finally:
         server.stop()
     assert "broadcasts are not heard here" in caplog.text
+
+
+@pytest.mark.parametrize("user", ["clients", "operators"])
+def test_who_has_the_right_cancels_and_who_has_not_calls_on(sample: Sample, user: str) -> None:
+    begun: list[int] = []
+    server = Server(sample.servers, service="orders", grace=0.2)
+
+    @server.method
+    async def wait(seconds: float) -> float:
+        begun.append(1)
+        await asyncio.sleep(seconds)
+        return seconds
+
+    server.start()
+    states: list[str] = []
+    try:
+        until(lambda: _control_queue(server))
+        with Client(getattr(sample, user)) as client:
+            client.on(ConnectionStateChanged, lambda event: states.append(event.state))
+            future = client.submit("orders.wait", [60.0], timeout=60)
+            until(lambda: begun)
+            assert future.cancel()
+            if user == "clients":
+                until(lambda: server.health()["cancelled"] == 1)
+            else:
+                until(lambda: REACHED not in _reached(client) != [])
+            assert client.call("orders.wait", [0.01], timeout=20) == 0.01
+    finally:
+        server.stop()
+    assert states == ["connected"], "the session goes on in both cases"
+
+
+def _control_queue(server: Server) -> str:
+    assert server._serving is not None
+    return server._serving._session.control if server._serving._session is not None else ""
+
+
+def _reached(client: Client) -> list[float]:
+    """What is known of control exchanges."""
+    assert client._caller is not None
+    assert client._caller.pool is not None
+    return list(client._caller.pool.links[0]._control._reached.values())
 
 
 def test_a_quorum_queue_can_be_declared_under_them(sample: Sample) -> None:

@@ -170,7 +170,7 @@ def test_work_in_the_brokers_queue_is_not_begun(url: str, reports: Callable[...,
         second.cancel()
         serving = served.server._serving
         assert serving is not None
-        until(lambda: len(serving._control.early) == 1)
+        until(lambda: len(serving._control.early.marks) == 1)
         served.go.set()
         assert [first.result(PATIENCE), last.result(PATIENCE)] == ["first", "last"]
     assert served.begun == ["first", "last"]

@@ -99,7 +99,7 @@ def test_what_was_cancelled_before_it_came_is_known_for_a_while() -> None:
     assert early.take(SENDER, NOBODY, 1, 159.0)
     assert early.take(SENDER, NOBODY, 1, 159.0), "a copy of the message comes, too"
     assert not early.take(SENDER, NOBODY, 1, 160.0)
-    assert len(early) == 0
+    assert len(early.marks) == 0
 
 
 def test_only_the_very_call_of_the_very_sender_is_meant() -> None:
@@ -117,7 +117,7 @@ def test_of_too_many_the_oldest_are_forgotten() -> None:
     for number in range(5):
         early.add(cancel(number), frozenset({number}), float(number))
     assert [number for number in range(5) if early.take(SENDER, NOBODY, number, 5.0)] == [3, 4]
-    assert len(early) == 2
+    assert len(early.marks) == 2
 
 
 def test_what_is_cancelled_again_is_remembered_anew() -> None:

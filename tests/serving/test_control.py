@@ -225,7 +225,7 @@ async def test_a_cancel_that_overtakes_its_call_is_kept_for_it() -> None:
     async with bench() as b:
         serving = await b.serve()
         cancel(b, [1, 9])
-        await turns(lambda: len(serving._control.early) == 2)
+        await turns(lambda: len(serving._control.early.marks) == 2)
         b.send([call("note", ["one"], 1), call("note", ["two"], 2)], OURS)
         assert (await b.reply())["id"] == 2
         await b.settled()
@@ -239,7 +239,7 @@ async def test_a_cancel_to_one_server_of_what_is_not_there_is_counted_and_not_ke
         serving = await b.serve()
         cancel(b, [7, 8], to=here(serving))
         await ended(serving, cancels_ignored=2)
-        assert len(serving._control.early) == 0
+        assert len(serving._control.early.marks) == 0
 
 
 @pytest.mark.parametrize(
