@@ -64,7 +64,8 @@ class Control:
         self._filters, self._session, self._sent = filters or _NO_FILTERS, session, sent
         self._addresses = addresses
         self._loop, self._now = runtime.loop, runtime.now
-        self._liveness = Liveness(options.liveness) if options.liveness is not None else None
+        self._seconds = options.liveness if options.liveness is not None else math.inf
+        self._liveness = Liveness(self._seconds)
         self._cancels = Cancels(pace)
         self._reached: dict[str, float] = {}
         """Control exchanges that may be published to (infinity), and until when others are not asked for."""
@@ -77,8 +78,7 @@ class Control:
 
     def beat(self, delivery: Delivery, target: Target) -> None:
         """A server of `target` says which calls it has. It is believed of calls to that target alone."""
-        liveness = self._liveness
-        if liveness is None:
+        if self._seconds == math.inf:  # nobody asked for it
             return
         try:
             ids = read_ids(delivery.body)
@@ -92,13 +92,11 @@ class Control:
         for id_ in ids:
             entry = self._calls.entries.get(id_)  # type: ignore[arg-type]  # any id may come; others are not in it
             if entry is not None and entry.message and entry.route.target is target:
-                liveness.beat(entry, control, server, now)
+                self._liveness.beat(entry, control, server, now)
         self._watch()
 
     def blocked(self, reason: str | None) -> None:
         """The broker takes nothing for now, not from servers either; or goes on."""
-        if self._liveness is None:
-            return
         if reason is not None:
             self._liveness.hold()
         else:
@@ -106,18 +104,15 @@ class Control:
             self._watch()
 
     def _watch(self) -> None:
-        if self._watching is None and self._liveness is not None:
-            at = self._liveness.next()
-            if at is not None:
-                self._watching = self._loop.call_later(max(at - self._now(), 0.0), self._look)
+        at = self._liveness.next()
+        if at is not None and self._watching is None:
+            self._watching = self._loop.call_later(max(at - self._now(), 0.0), self._look)
 
     def _look(self) -> None:
         self._watching = None
-        if self._liveness is None:
-            return
         for heard in self._liveness.due(self._now()):
             entry = heard.entry
-            error = failures.server_lost(entry.method, heard.server, self._options.liveness or 0.0)
+            error = failures.server_lost(entry.method, heard.server, self._seconds)
             self._give_up(entry, "")  # whoever gets its message next need not begin
             self._calls.fail((entry,), error)
         self._watch()
@@ -126,7 +121,7 @@ class Control:
 
     def given_up(self, entry: Entry) -> None:
         """Its caller does not wait any more."""
-        heard = self._liveness.take(entry) if self._liveness is not None else None
+        heard = self._liveness.take(entry)
         self._give_up(entry, heard.control if heard is not None else "")
 
     def _give_up(self, entry: Entry, control: str) -> None:
@@ -221,8 +216,7 @@ class Control:
 
     def renew(self) -> None:
         """A session has ended, and nobody there knows the calls of it any more; or another one has begun."""
-        if self._liveness is not None:
-            self._liveness.clear()
+        self._liveness.clear()
         self._cancels.clear()
         self._reached.clear()
         for _, held in self._asking.values():

@@ -125,8 +125,7 @@ def test_wherever_replies_arrive_calls_can_be_cancelled(
 def _heard(client: Client) -> int:
     assert client._caller is not None
     assert client._caller.pool is not None
-    liveness = client._caller.pool.links[0]._control._liveness
-    return len(liveness) if liveness is not None else 0
+    return len(client._caller.pool.links[0]._control._liveness)
 
 
 def test_a_task_that_is_cancelled_ends_its_call_on_the_server(url: str, reports: Callable[..., Reports]) -> None:

@@ -12,7 +12,7 @@ from resilient_rpc.replies import Exclusive
 from resilient_rpc.transport import control as module
 from resilient_rpc.transport.entry import Entry
 from resilient_rpc.wire.codec import JSON
-from resilient_rpc.wire.control import BEAT, CANCEL, CONTENT_TYPE
+from resilient_rpc.wire.control import BEAT, CANCEL, CONTENT_TYPE, MAX_BODY
 from resilient_rpc.wire.filters import Message
 from tests.transport.fakes import REPLY_TO, FakePublisher, Published
 from tests.transport.test_link import Bench, error_of, run, settle
@@ -126,12 +126,14 @@ class TestBeats:
             session.reply("made-up", message.ids, type=BEAT, reply_to=HERE)
             await later(b, 30.0)
             assert not entry.done()
-            assert len(b.link._control._liveness or ()) == 0
+            assert len(b.link._control._liveness) == 0
             assert b.strays == 2
 
         scene(scenario)
 
-    @pytest.mark.parametrize("body", [b"", b"{}", b"[null]", b"[" * 3_000, b"[1.5]", b"x"], ids=repr)
+    @pytest.mark.parametrize(
+        "body", [b"", b"{}", b"[null]", b"[" * 3_000, b"[1.5]", b"x", b"[" + b" " * MAX_BODY + b"]"], ids=str
+    )
     def test_a_beat_that_cannot_be_read_is_dropped_and_ends_nothing(self, body: bytes) -> None:
         async def scenario(b: Bench) -> None:
             entry, session, message = await pending(b, within=100.0)
