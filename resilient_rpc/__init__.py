@@ -5,6 +5,7 @@ from __future__ import annotations
 from resilient_rpc.call import Call, Reply, Safety
 from resilient_rpc.client import AsyncClient, Client
 from resilient_rpc.context import Context, current_context
+from resilient_rpc.declaring import method
 from resilient_rpc.errors import (
     ApplicationError,
     BrokerBlocked,
@@ -76,4 +77,5 @@ __all__ = [
     "Unroutable",
     "current_context",
     "log_events",
+    "method",
 ]

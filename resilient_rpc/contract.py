@@ -6,7 +6,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,14 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from resilient_rpc.call import UNSAFE, Safety
-from resilient_rpc.errors import ConfigurationError, InvalidParams, MethodNotFound
+from resilient_rpc.errors import ApplicationError, ConfigurationError, InvalidParams, MethodNotFound
 from resilient_rpc.names import MAX_NAME, check_name
 from resilient_rpc.wire.codec import Codec, Decoder
 
 _KINDS = inspect.Parameter
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+RESERVED = "rpc."
+"""How the names of methods begin that every server has; JSON-RPC reserves it for such."""
 
 
 def split_method(method: str) -> tuple[str, str]:
@@ -61,9 +63,12 @@ class Binder:
 
     def __init__(self, function: Callable[..., Any], context_type: type[Any]) -> None:
         signature, hints = _inspect(function)
+        self.returns = hints.pop("return", Any)
+        """What the function says that it returns; nothing checks it."""
         self.context_name: str | None = None
         plain: list[inspect.Parameter] = []
-        self._open = False
+        self.open = False
+        """Whether it takes arguments that it does not name."""
         self._context_at: int | None = None
         for parameter in signature.parameters.values():
             annotation = hints.get(parameter.name, Any)
@@ -72,7 +77,7 @@ class Binder:
                 if parameter.kind is not _KINDS.KEYWORD_ONLY:
                     self._context_at = len(plain)
             elif parameter.kind in (_KINDS.VAR_POSITIONAL, _KINDS.VAR_KEYWORD):
-                self._open = True
+                self.open = True
             else:
                 plain.append(parameter)
         others = [p for p in signature.parameters.values() if p.name != self.context_name]
@@ -115,13 +120,19 @@ class Binder:
             return False
         return True
 
+    @property
+    def parameters(self) -> list[inspect.Parameter]:
+        """What a caller may give, in order, each with its type as its annotation."""
+        found = self._signature.parameters.values()
+        return [p.replace(annotation=self._types[p.name]) for p in found if p.name in self._types]
+
     def prepare(self, codec: Codec) -> None:
         """Make the decoders, so that an annotation that cannot be decoded is found when it is registered."""
         self._decoders[codec.content_type] = codec.decoder(self._by_name), codec.decoder(self._by_position)
 
     def bind(self, codec: Codec, params: bytes | msgspec.Raw) -> Arguments:
         """Positional and keyword arguments for the function. Raises `InvalidParams`, naming the path of the bad one."""
-        if self._open:
+        if self.open:
             return self._bind_open(codec, bytes(params) or codec.encode({}))
         by_name, by_position = self._decoders[codec.content_type]
         try:
@@ -221,7 +232,8 @@ def _inspect(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str,
         hints = typing.get_type_hints(_annotated(function), include_extras=True)
     except (TypeError, ValueError, NameError) as error:
         raise ConfigurationError(f"the signature of {function!r} cannot be read: {error}") from error
-    hints.pop("return", None)
+    if isinstance(function, type):  # what `__init__` returns is not what a call of the class returns
+        hints.pop("return", None)
     return signature, hints
 
 
@@ -249,15 +261,40 @@ class Methods:
         if "." in service:
             raise ConfigurationError(f"service name {service!r}: a dot would end it")
         self._methods: dict[str, Method] = {}
+        self._errors: dict[str, type[ApplicationError]] = {}
+        self.changes = 0
+        """How often something was registered."""
+
+    def __iter__(self) -> Iterator[Method]:
+        return iter(sorted(set(self._methods.values()), key=lambda method: method.name))
+
+    @property
+    def errors(self) -> dict[str, type[ApplicationError]]:
+        """The errors that have a name on the wire, sorted by it."""
+        return dict(sorted(self._errors.items()))
 
     def add(self, method: Method) -> None:
-        """Register; `ConfigurationError` if the name is taken."""
+        """Register; `ConfigurationError` if the name is taken, or reserved."""
         check_name(method.name)
+        if method.name.startswith(RESERVED):
+            raise ConfigurationError(f"method {method.name!r}: names that begin with {RESERVED!r} are reserved")
         names = method.name, f"{self.service}.{method.name}"
         for name in names:
             if name in self._methods:
                 raise ConfigurationError(f"method {name!r} is registered already")
         self._methods |= dict.fromkeys(names, method)
+        self.changes += 1
+
+    def add_error(self, name: str, kind: Any) -> None:
+        """Name an error; `ConfigurationError` if it cannot have that name."""
+        if not (isinstance(kind, type) and issubclass(kind, ApplicationError)) or kind is ApplicationError:
+            raise ConfigurationError(f"error {name!r}: {kind!r:.200} is not a subclass of ApplicationError")
+        if vars(kind).get("type", name) != name:
+            raise ConfigurationError(f"error {name!r}: {kind.__name__} is called {kind.type!r} already")
+        if self._errors.setdefault(name, kind) is not kind:
+            raise ConfigurationError(f"error {name!r} is {self._errors[name].__name__} already")
+        kind.type = name
+        self.changes += 1
 
     def find(self, name: str) -> Method:
         """The method a message names, with or without the service. Raises `MethodNotFound`."""

@@ -18,7 +18,8 @@ from resilient_rpc.call import Safety
 from resilient_rpc.chain import Plan
 from resilient_rpc.context import Context
 from resilient_rpc.contract import Binder, Method, Methods
-from resilient_rpc.errors import ConfigurationError, UsageError
+from resilient_rpc.declaring import declarations
+from resilient_rpc.errors import ApplicationError, ConfigurationError, UsageError
 from resilient_rpc.events import Event, Events
 from resilient_rpc.names import check_name
 from resilient_rpc.policy import Policy
@@ -42,6 +43,8 @@ from resilient_rpc.wire.limits import Limits
 
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=Event)
+S = TypeVar("S")
+X = TypeVar("X", bound=type[ApplicationError])
 STARTED_WITHIN = 30.0
 """Seconds that `start` waits for the first connection."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -178,6 +181,36 @@ class Server:
             return target
 
         return register(function) if function is not None else register
+
+    def add(self, served: S, /) -> S:
+        """Serve the methods of an object that its class marks with `method`: bound to it, so its state is theirs.
+
+        A class is made first, without arguments: then this is a decorator for it. The methods are registered as by
+        `Server.method`, those of base classes too. Gives back what it was given. Raises `ConfigurationError` if none is
+        marked, and for what `Server.method` would refuse.
+        """
+        instance: Any = _made(served) if isinstance(served, type) else served
+        found = declarations(type(instance))
+        if not found:
+            raise ConfigurationError(f"add({served!r:.200}): no method of {type(instance).__name__} has @method")
+        for attribute, declared in found.items():
+            name = declared.name or attribute
+            self._register(getattr(instance, attribute), name, declared.safety, declared.timeout)
+        return served
+
+    def error(self, name: str) -> Callable[[X], X]:
+        """Name an `ApplicationError` that the handlers raise: a class decorator; callers register it with `errors=`.
+
+        The name becomes the class's `type`, and crosses the wire with it; the description of the service lists it.
+        Raises `ConfigurationError` for a name that is taken, and for a class that is none or has another name.
+        """
+        check_name(name, "error")
+
+        def register(kind: X) -> X:
+            self._methods.add_error(name, kind)
+            return kind
+
+        return register
 
     def raw(
         self,
@@ -362,6 +395,13 @@ class Server:
         finally:
             ready.cancel()
             stopped.cancel()
+
+
+def _made(kind: type[Any]) -> Any:
+    try:
+        return kind()
+    except TypeError as error:
+        raise ConfigurationError(f"add({kind.__name__}): {error}; make it yourself, and add the object") from error
 
 
 def _method(

@@ -27,6 +27,7 @@ IN_MEMORY = [
     "plugins.md",
     "replies-and-naming.md",
     "server-policies.md",
+    "services.md",
     "testing.md",
     "wire-protocol.md",
     "write-a-store.md",

@@ -13,6 +13,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
+import resilient_rpc
 from resilient_rpc import (
     Admission,
     AsyncClient,
@@ -127,6 +128,7 @@ def test_the_defaults_of_map_are_documented() -> None:
 
 def test_every_setting_of_a_server_is_documented_with_its_default() -> None:
     method = _parameters(Server.method)
+    assert _parameters(resilient_rpc.method) == method
     assert {**_parameters(Server.__init__), **method} == _documented("Server") | method
     rows = [row for row in rows_of(CONFIGURATION, "Server") if row[0] in method]
     assert ["name", "None"] in [row[:2] for row in rows]
