@@ -10,7 +10,8 @@ from typing import Any, TypeVar, overload
 from resilient_rpc.call import Safety
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.names import check_name
-from resilient_rpc.settings import check_safety, check_timeout
+from resilient_rpc.serving.access import Allow, check_allow
+from resilient_rpc.settings import check_concurrency, check_safety, check_timeout
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MARK = "__rpc_declared__"
@@ -23,6 +24,8 @@ class Declared:
     name: str | None = None
     safety: Safety | None = None
     timeout: float | None = None
+    concurrency: int | None = None
+    allow: Allow | None = None
 
 
 @overload
@@ -31,7 +34,12 @@ def method(function: F, /) -> F: ...
 
 @overload
 def method(
-    *, name: str | None = None, safety: Safety | str | None = None, timeout: float | None = None
+    *,
+    name: str | None = None,
+    safety: Safety | str | None = None,
+    timeout: float | None = None,
+    concurrency: int | None = None,
+    allow: Allow | None = None,
 ) -> Callable[[F], F]: ...
 
 
@@ -42,18 +50,22 @@ def method(
     name: str | None = None,
     safety: Safety | str | None = None,
     timeout: float | None = None,
+    concurrency: int | None = None,
+    allow: Allow | None = None,
 ) -> Any:
     """Mark a method of a class as callable from outside; as a decorator, with or without arguments.
 
-    Objects of it are served by `Server.add`, with the settings of `Server.method`: `name`, `safety`, and `timeout` in
-    seconds. Nothing without the mark is served. A subclass that overrides the method
-    without marking it anew keeps the mark, so an abstract class may be the contract of several. Raises
-    `ConfigurationError` for a name that cannot be called, an unknown safety class, or a timeout that is none.
+    Objects of it are served by `Server.add`. `name` (default: its own), `safety`, `timeout` in seconds, `concurrency`
+    and `allow` mean what they do for `Server.method`. Nothing without the mark is served. A subclass that overrides the
+    method without marking it anew keeps the mark, so an abstract class may be the contract of several. Raises
+    `ConfigurationError` for a name that cannot be called, and for a setting that `Server.method` would refuse.
     """
     declared = Declared(
         name=check_name(name) if name is not None else None,
         safety=check_safety(safety) if safety is not None else None,
         timeout=check_timeout(timeout, "timeout") if timeout is not None else None,
+        concurrency=check_concurrency(concurrency) if concurrency is not None else None,
+        allow=check_allow(allow),
     )
 
     def mark(target: F) -> F:

@@ -194,8 +194,14 @@ class Server:
         if not found:
             raise ConfigurationError(f"add({served!r:.200}): no method of {type(instance).__name__} has @method")
         for attribute, declared in found.items():
-            name = declared.name or attribute
-            self._register(getattr(instance, attribute), name, declared.safety, declared.timeout)
+            self._register(
+                getattr(instance, attribute),
+                declared.name or attribute,
+                declared.safety,
+                declared.timeout,
+                declared.concurrency,
+                declared.allow,
+            )
         return served
 
     def error(self, name: str) -> Callable[[X], X]:

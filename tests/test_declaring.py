@@ -40,7 +40,7 @@ class Shop(Prices):
     def price(self, sku: str) -> float:
         return len(sku) * self.discount
 
-    @method(name="sell", safety="unsafe")
+    @method(name="sell", safety="unsafe", concurrency=3, allow=bool)
     async def sell_one(self, ctx: Context, sku: str) -> int:
         await asyncio.sleep(0)
         self.sold += 1
@@ -94,7 +94,7 @@ def test_marked_methods_are_found_with_what_they_declare() -> None:
         "currency": Declared(),
         "kind": Declared(),
         "price": Declared(safety=Safety.READ_ONLY, timeout=2.0),
-        "sell_one": Declared(name="sell", safety=Safety.UNSAFE),
+        "sell_one": Declared(name="sell", safety=Safety.UNSAFE, concurrency=3, allow=bool),
         "twice": Declared(),
     }
 
@@ -118,6 +118,7 @@ def test_an_object_is_served_with_its_own_state(url: str, serve: Any) -> None:
         "sell": (Safety.UNSAFE, None),
         "twice": (None, None),
     }
+    assert (served(server)["sell"].concurrency, served(server)["sell"].allow) == (3, (bool,))
     with serve(server) as client:
         assert client.call("shop.price", ["abcd"]) == 2.0
         assert [client.call("shop.sell", {"sku": "a"}) for _ in range(2)] == [1, 2]
@@ -186,7 +187,16 @@ def test_a_class_that_cannot_be_served_is_found_when_it_is_registered(url: str, 
 
 
 @pytest.mark.parametrize(
-    "settings", [{"name": "_x"}, {"name": 5}, {"safety": "perhaps"}, {"timeout": 0}, {"timeout": True}]
+    "settings",
+    [
+        {"name": "_x"},
+        {"name": 5},
+        {"safety": "perhaps"},
+        {"timeout": 0},
+        {"timeout": True},
+        {"concurrency": 0},
+        {"allow": 5},
+    ],
 )
 def test_a_mark_that_is_wrong_is_found_when_it_is_made(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
