@@ -14,7 +14,7 @@ import pytest
 from pika.exceptions import ChannelClosedByBroker, ProbableAccessDeniedError
 from typer.testing import CliRunner
 
-from resilient_rpc import Client, Quorum, RpcError, Server, Unroutable
+from resilient_rpc import AsyncClient, Client, Quorum, RpcError, Server, Unroutable
 from resilient_rpc.cli import app
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.events import ConnectionStateChanged
@@ -22,7 +22,7 @@ from resilient_rpc.replies import Exclusive, Named, PerCall, Pool
 from resilient_rpc.transport.control import REACHED
 from tests.docs.blocks import DOCS, blocks_of, rows_of
 from tests.servers.handle import Broker
-from tests.waiting import until
+from tests.waiting import turns, until
 
 ACCESS_REFUSED = 403
 (SAMPLE,) = [block.body for block in blocks_of(DOCS / "deployment.md", "bash") if block.title == "rabbitmq-users.sh"]
@@ -98,6 +98,47 @@ def test_a_server_may_do_all_that_it_wants_to(sample: Sample, orders: Server, ca
 
     until(lambda: len(declared()) == 2)
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+@pytest.mark.parametrize("may_say_so", [True, False])
+def test_a_caller_that_gives_up_can_say_so_and_without_the_right_to_it_harms_no_other_call(
+    sample: Sample, may_say_so: bool
+) -> None:
+    url = sample.clients
+    if not may_say_so:
+        name = "mute-client"
+        sample.broker.ctl("add_user", name, "change-me-7")
+        sample.broker.ctl("set_permissions", "-p", "shop", name, "^$", r"^amq\.default$", "^$")
+        at = urlsplit(sample.broker.url)
+        url = f"amqp://{name}:change-me-7@{at.hostname}:{at.port}/shop"
+
+    async def main() -> int:
+        begun, server = asyncio.Event(), Server(sample.servers, service="orders", grace=0.5)
+
+        @server.method
+        async def slow() -> None:
+            begun.set()
+            await asyncio.sleep(60)
+
+        @server.method(safety="read_only")
+        async def price(sku: str) -> float:
+            return 9.5
+
+        async with server, AsyncClient(url, policies=[], timeout=20) as client:
+            lost: list[ConnectionStateChanged] = []
+            client.on(ConnectionStateChanged, lambda event: lost.append(event) if event.state == "lost" else None)
+            await turns(lambda: "rpc.control." in sample.broker.ctl("list_queues", "-p", "shop", "name"))
+            given_up = client.submit("orders.slow")
+            await begun.wait()
+            given_up.cancel()
+            for _ in range(20):
+                assert await client.call("orders.price", ["A1"]) == 9.5
+            if may_say_so:
+                await turns(lambda: server.health()["cancelled"] == 1)
+            assert lost == []
+            return int(server.health()["cancelled"])
+
+    assert asyncio.run(main()) == may_say_so
 
 
 REPLIES = {row[0]: row[1] for row in rows_of(DOCS / "deployment.md", "Users and rights")}

@@ -15,6 +15,7 @@ from tests.docs.blocks import DOCS, blocks_of
 
 PAGE = DOCS / "interop.md"
 READY = "awaiting requests"
+NAMES = ("orders", "stock", "fibonacci")
 SECONDS = 40.0
 SAMPLES = {block.title: block.body for block in blocks_of(PAGE) if block.title}
 
@@ -28,7 +29,7 @@ class Page:
     def write(self, title: str) -> Path:
         """A program of the page."""
         text = SAMPLES[title]
-        for name in ("orders", "stock"):
+        for name in NAMES:
             for before, after in ('""', '".', "..", '."'):
                 text = text.replace(f"{before}{name}{after}", f"{before}{name}{self._service}{after}")
         text = text.replace('"rpc_queue"', f'"rpc.stock{self._service}"')
@@ -66,10 +67,10 @@ class Page:
             server.stdout.close()
 
     @contextlib.contextmanager
-    def our_server(self) -> Iterator[None]:
-        """The one of the page."""
-        self.write("service.py")
-        with self.serving([sys.executable, "-m", "resilient_rpc.cli", "serve", "service:server"], "ready:"):
+    def our_server(self, title: str = "service.py") -> Iterator[None]:
+        """One of the page."""
+        name = self.write(title).stem
+        with self.serving([sys.executable, "-m", "resilient_rpc.cli", "serve", f"{name}:server"], "ready:"):
             yield
 
     def ask(self) -> None:
@@ -79,7 +80,7 @@ class Page:
     def clean(self) -> None:
         """Remove the queues."""
         with pika.BlockingConnection(pika.URLParameters(self._url)) as connection:
-            for name in ("orders", "stock"):
+            for name in NAMES:
                 for end in ("", ".dead", ".expired"):
                     connection.channel().queue_delete(f"rpc.{name}{self._service}{end}")
 

@@ -29,13 +29,19 @@ def test_a_server_that_has_pika_and_nothing_else_is_called_by_our_client(page: P
         page.ask()
 
 
+def test_the_client_of_the_tutorial_is_answered_in_bytes(page: Page) -> None:
+    with page.our_server("fibonacci_service.py"):
+        printed = page.run(sys.executable, str(page.write("fibonacci_client.py")))
+    assert printed == SAMPLES["fibonacci_client.py prints"]
+
+
 def test_the_server_of_the_tutorial_is_called_with_bytes(page: Page) -> None:
     with page.serving([sys.executable, str(page.write("fibonacci_server.py"))]):
         printed = page.run(sys.executable, str(page.write("fibonacci_ask.py")))
     assert printed == SAMPLES["fibonacci_ask.py prints"]
 
 
-@pytest.mark.parametrize("title", ["rpc_client.py", "rpc_server.py", "fibonacci_server.py"])
+@pytest.mark.parametrize("title", ["rpc_client.py", "rpc_server.py", "fibonacci_client.py", "fibonacci_server.py"])
 def test_the_other_side_imports_nothing_of_ours(title: str) -> None:
     imports = [node for node in ast.walk(ast.parse(SAMPLES[title])) if isinstance(node, ast.Import | ast.ImportFrom)]
     assert "resilient_rpc" not in ast.unparse(ast.Module(imports, []))

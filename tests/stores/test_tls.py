@@ -13,7 +13,7 @@ from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.policies import RedisCache, RedisRate
 from resilient_rpc.policies.shared_rate import Ask
 from resilient_rpc.stores import RedisStore, StoreUnavailable
-from resilient_rpc.stores.secured import CHECKED
+from resilient_rpc.stores.secured import CHECKED, settings_for
 from tests.servers import choose
 from tests.servers.handle import Server
 from tests.servers.tls import Certificates
@@ -117,3 +117,7 @@ def test_what_is_checked() -> None:
     assert CHECKED["ssl_cert_reqs"] == "required"
     assert CHECKED["ssl_check_hostname"] is True
     assert CHECKED["ssl_min_version"].name == "TLSv1_2"
+
+
+def test_without_tls_nothing_is_added() -> None:
+    assert settings_for("it", "redis://localhost/0?ssl_cert_reqs=none") == {}

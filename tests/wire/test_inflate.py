@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import builtins
+import importlib
+import sys
 import tracemalloc
+import types
 import zlib
 from typing import Any
 
@@ -10,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_rpc.errors import ConfigurationError, MalformedMessage, TooLarge
+from resilient_rpc.wire import inflate
 from resilient_rpc.wire.inflate import encoding
 
 NAMES = ["deflate", "zstd"]
@@ -106,6 +110,19 @@ def test_a_window_larger_than_the_standard_asks_for_is_refused() -> None:
 def test_no_other_encoding_exists(name: str) -> None:
     with pytest.raises(ConfigurationError, match="there are 'deflate' and 'zstd'"):
         encoding(name)
+
+
+def test_where_the_standard_library_has_zstd_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    zstd = importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    package, module = types.ModuleType("compression"), types.ModuleType("compression.zstd")
+    vars(module).update(vars(zstd))
+    package.zstd = module  # type: ignore[attr-defined]
+    monkeypatch.setattr(inflate, "sys", types.SimpleNamespace(version_info=(3, 14)))
+    monkeypatch.setitem(sys.modules, "compression", package)
+    monkeypatch.setitem(sys.modules, "compression.zstd", module)
+    monkeypatch.setitem(sys.modules, "backports", None)  # it cannot be imported
+    found = encoding("zstd")
+    assert found.inflate(found.compress(b"text" * 100, 1), 1000) == b"text" * 100
 
 
 def test_without_its_package_zstd_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

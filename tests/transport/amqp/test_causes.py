@@ -1,4 +1,6 @@
 import logging
+import re
+import ssl
 
 import pytest
 from pika import exceptions
@@ -100,3 +102,30 @@ def test_what_pika_is_told() -> None:
     assert found.client_properties["connection_name"] == "orders"
     assert found.ssl_options is None
     assert "s3cr3t" not in f"{found!r} {found}"
+
+
+@pytest.mark.parametrize(
+    ("reason", "tls", "text"),
+    [
+        (ssl.SSLError(1, "tlsv13 alert certificate required"), True, "h:1: TLS: .*certificate required"),
+        (
+            ConnectionResetError(104, "reset"),
+            True,
+            "h:1 closed the connection before AMQP began: it does not accept our",
+        ),
+        (None, True, "h:1 closed the connection before AMQP began"),
+        (ConnectionResetError(104, "reset"), False, "h:1 does not speak AMQP"),
+    ],
+)
+def test_an_end_before_amqp_began_says_what_tls_said(reason: BaseException | None, tls: bool, text: str) -> None:
+    error = exceptions.IncompatibleProtocolError("unexpected end")
+    found = not_connected(error, None, "h:1", reason, tls=tls)
+    assert type(found) is NotConnected
+    assert re.match(text, str(found))
+    assert found.__cause__ in {reason, error}
+
+
+def test_a_mechanism_that_is_not_offered_is_a_mistake_of_configuration() -> None:
+    found = not_connected(exceptions.AuthenticationError("EXTERNAL"), None, "h:1")
+    assert type(found) is ConfigurationError
+    assert str(found) == "h:1 does not offer the auth_mechanism EXTERNAL"
