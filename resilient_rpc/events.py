@@ -209,6 +209,20 @@ class ReplyReturned(Event, frozen=True, kw_only=True):
     calls: int = 1
 
 
+class QueueLimit(Event, frozen=True, kw_only=True):
+    """So many messages wait in a server's queue as its limit allows (`over`), or clearly fewer again.
+
+    The limit is `Server(backlog_limit=)`; without it, the `max_length` of the queue. Looked at once a second.
+    """
+
+    queue: str
+    over: bool
+    messages: int
+    """That nobody has yet, as the broker counts them."""
+    consumers: int
+    limit: int
+
+
 class LoopBlocked(Event, frozen=True, kw_only=True):
     """Work on the I/O loop held it for so long that everything else on it had to wait."""
 

@@ -29,7 +29,7 @@ from resilient_rpc.serving.core import Serving
 from resilient_rpc.serving.options import ServingOptions
 from resilient_rpc.serving.raw import RawQueue
 from resilient_rpc.settings import check_concurrency, check_flag, check_safety, check_timeout
-from resilient_rpc.transport.base import QueueSpec
+from resilient_rpc.transport.base import QueueSpec, QueueState
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.naming import Naming
 from resilient_rpc.transport.open import open_transport
@@ -64,6 +64,7 @@ class Server:
     ``require_user_id``: refuse requests without the property ``user_id``, which clients send with
     ``Client(user_id=True)`` and the broker checks; that user is then the tenant, and the handler's
     ``Context.principal``. ``broadcasts``: hear what clients `broadcast`, by an exclusive queue of this server's own.
+    ``backlog_limit``: messages in the queue from which on `QueueLimit` is announced (default: its ``max_length``).
     ``admission``: which calls a busy server refuses at once; None: it lets all of them wait. ``allow``: a plain
     function of a call's `Context` that says whether it may be made; a false result, or an exception, refuses it.
     Constructing it does no I/O.
@@ -90,6 +91,7 @@ class Server:
         policies: Sequence[Policy] = (),
         tenant: str = "default",
         require_user_id: bool = False,
+        backlog_limit: int | None = None,
         broadcasts: bool = True,
         admission: Admission | None = Admission(),  # noqa: B008 - frozen
         allow: Allow | None = None,
@@ -111,6 +113,7 @@ class Server:
             policies=self._plan.policies,
             tenant=tenant,
             require_user_id=require_user_id,
+            backlog_limit=getattr(queue, "max_length", None) if backlog_limit is None else backlog_limit,
             admission=admission,
         )
         self._allow = check_allow(allow)
@@ -340,8 +343,22 @@ class Server:
         if background is not None:
             background.stop()
 
+    async def backlog(self) -> QueueState | None:
+        """What waits in the queue, as the broker counts it: ``messages`` and ``consumers``. From any loop.
+
+        At most a second old; None before the broker has said anything. Raises `UsageError` if the server does not run.
+        """
+        serving = self._current()
+        if asyncio.get_running_loop() is serving.loop:
+            return await serving.depth.now()
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(serving.depth.now(), serving.loop))
+
     def health(self) -> Mapping[str, Any]:
-        """What a probe wants to know; `consuming` is the answer to "is it up"."""
+        """What a probe wants to know; `consuming` is the answer to "is it up".
+
+        It does not wait: `backlog` and `consumers`, of the queue, are as old as the question before this one (None at
+        the first), or a second, where there is a limit to watch. `backlog()` asks the broker.
+        """
         serving = self._serving
         return {"service": self.service, "server": self.name} | (
             serving.health() if serving is not None else {"consuming": False}

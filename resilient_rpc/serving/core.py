@@ -34,6 +34,7 @@ from resilient_rpc.serving.admission import Gatekeeper
 from resilient_rpc.serving.around import Around
 from resilient_rpc.serving.control import Control
 from resilient_rpc.serving.deadletters import DeadLetters, reason_of
+from resilient_rpc.serving.depth import EVERY, Depth
 from resilient_rpc.serving.door import Door
 from resilient_rpc.serving.executor import Executor
 from resilient_rpc.serving.intake import BadAddress, Intake
@@ -70,7 +71,7 @@ class Serving:
         name: str,
         raws: Sequence[RawQueue] = (),
     ) -> None:
-        loop = self._loop = asyncio.get_running_loop()
+        loop = self.loop = asyncio.get_running_loop()
         self._transport, self._queue, self._options, self._hub, self._name = transport, queue, options, hub, name
         filters = Filters(options.filters) if options.filters else None
         self._door = Door(filters, options.limits, queue.name, hub, self._refuse) if filters is not None else None
@@ -116,6 +117,7 @@ class Serving:
             here=lambda: self._session.control if self._session is not None else "",
         )
         self.control = self._control.received  # a report of the session; more of them below
+        self.depth = Depth(queue.name, lambda: self.outbox.session, hub, options.backlog_limit)
         self._expired = self._refused = 0
         self._scope = running_runtime().scope()
         if options.policies:
@@ -153,6 +155,7 @@ class Serving:
         """Begin to connect and to consume."""
         self.outbox.start()
         self._consuming.start()
+        self.depth.start()
         for inlet in self._inlets:
             inlet.sessions.start()
 
@@ -470,6 +473,7 @@ class Serving:
         """End both sessions; what is unacked is redelivered."""
         for sessions in (self._consuming, *(inlet.sessions for inlet in self._inlets)):
             await sessions.close()
+        await self.depth.close()
         await self.outbox.close()
         self._executor.close()
         self._control.close()
@@ -478,8 +482,18 @@ class Serving:
         await self._scope.aclose()
 
     def health(self) -> dict[str, Any]:
-        """What a probe wants to know: connected, running, waiting, unconfirmed, refused or late."""
+        """What a probe wants to know: connected, running, waiting, unconfirmed, refused or late.
+
+        From any thread; it does not wait.
+        """
+        depth = self.depth
+        found = depth.last
+        if depth.age >= EVERY:
+            with contextlib.suppress(RuntimeError):  # the loop has just been closed
+                self.loop.call_soon_threadsafe(depth.refresh)
         return {
+            "backlog": found.messages if found is not None else None,
+            "consumers": found.consumers if found is not None else None,
             "consuming": self._consumes_all() and not self.draining,
             "running": self._scheduler.running,
             "waiting": self._scheduler.waiting,

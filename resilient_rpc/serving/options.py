@@ -38,6 +38,8 @@ class ServingOptions:
     """Whose idempotency keys these are, where nobody has proof of the sender."""
     require_user_id: bool = False
     """Refuse what the broker cannot say of who sends it; its user is the tenant."""
+    backlog_limit: int | None = None
+    """Messages in the queue from which on `QueueLimit` is announced; None: nobody looks by himself."""
     admission: Admission | None = field(default_factory=Admission)
 
     @property
@@ -46,6 +48,9 @@ class ServingOptions:
         return self.prefetch or min(2 * self.concurrency, 65_535)
 
     def __post_init__(self) -> None:
+        backlog = self.backlog_limit
+        if backlog is not None and (type(backlog) is not int or backlog < 1):
+            raise ConfigurationError(f"backlog_limit={backlog!r}: give a whole number of at least 1, or None")
         for name in ("concurrency", "prefetch"):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or not 1 <= value <= 65_535):  # noqa: PLR2004 - AMQP's 16 bits

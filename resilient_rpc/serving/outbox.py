@@ -81,6 +81,11 @@ class Outbox:
         """Begin to connect."""
         self._sessions.start()
 
+    @property
+    def session(self) -> Publisher | None:
+        """The one there is now."""
+        return self._sessions.session
+
     def answer(self, letter: Letter, data: bytes) -> None:
         """Send an encoded reply to one call of the letter."""
         if letter.ours:
