@@ -114,7 +114,7 @@ class Intake:
                         deadline = arrived + meta.ttl / 1000 - age
                     if deadline > latest:  # noqa: PLR1730 - max() takes three times as long, for every call
                         latest = deadline
-                    if deadline - arrived < horizon and gatekeeper is not None:
+                    if deadline - arrived <= horizon and gatekeeper is not None:
                         self._check(gatekeeper, letter, item, deadline - arrived, age, arrived, len(jobs))
                     job = self._job(letter, item, delivery, deadline, arrived)
                 except RpcError as error:
