@@ -33,6 +33,7 @@ from resilient_rpc.server import Server
 from resilient_rpc.serving.admission import Admission
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.queues import Classic, Quorum
+from resilient_rpc.typed import Contract, remote
 from resilient_rpc.wire.compression import Compression
 from resilient_rpc.wire.filters import Filter, Message
 from resilient_rpc.wire.limits import Limits
@@ -51,6 +52,7 @@ __all__ = [
     "ConfigurationError",
     "ConnectionLost",
     "Context",
+    "Contract",
     "DeadlineExceeded",
     "Filter",
     "FilterRefused",
@@ -78,4 +80,5 @@ __all__ = [
     "current_context",
     "log_events",
     "method",
+    "remote",
 ]

@@ -58,6 +58,8 @@ class Client(Face):
     Constructing it does no I/O: it connects with the first call, or in ``with``.
     """
 
+    _awaits = False
+
     def __init__(self, url: str, *, blocking_ok: bool = False, **settings: Unpack[Settings]) -> None:
         super().__init__(url, **settings)
         self._blocking_ok = blocking_ok
@@ -220,6 +222,8 @@ class Client(Face):
 
 class AsyncClient(Face):
     """Calls from asyncio, with the settings of `Client`. Everything runs on the loop that uses it first."""
+
+    _awaits = True
 
     def __init__(self, url: str, **settings: Unpack[Settings]) -> None:
         super().__init__(url, **settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, ClassVar, Literal, TypedDict, TypeVar, overload
 
 from resilient_rpc import forking
 from resilient_rpc.call import UNSAFE, Safety
@@ -25,11 +25,13 @@ from resilient_rpc.transport.naming import Naming
 from resilient_rpc.transport.open import open_transport
 from resilient_rpc.transport.options import LinkOptions
 from resilient_rpc.transport.reply_queues import Direct, ReplyStrategy
+from resilient_rpc.typed import typed_service
 from resilient_rpc.wire.codec import CODECS, JSON
 from resilient_rpc.wire.filters import Filter, check_filters
 from resilient_rpc.wire.limits import Limits
 
 E = TypeVar("E", bound=Event)
+T = TypeVar("T")
 
 
 class Settings(TypedDict, total=False):
@@ -84,6 +86,9 @@ CODEC_NAMES = {"json": JSON.content_type, "msgpack": "application/msgpack"}
 
 class Face:
     """What both clients share: settings, statistics, events."""
+
+    _awaits: ClassVar[bool]
+    """Its calls are awaited."""
 
     def __init__(
         self,
@@ -189,15 +194,31 @@ class Face:
         """Counts, rates and times of the calls of this client."""
         return self._stats.snapshot()
 
-    def service(self, name: str, *, dialect: Literal["full", "plain"] | None = None) -> Service:
+    @overload
+    def service(self, name: str, *, dialect: Literal["full", "plain"] | None = None) -> Service: ...
+
+    @overload
+    def service(
+        self, name: str, contract: Callable[..., T], *, dialect: Literal["full", "plain"] | None = None
+    ) -> T: ...
+
+    def service(self, name: str, contract: Any = None, *, dialect: Literal["full", "plain"] | None = None) -> Any:
         """The methods of a service as attributes: ``orders = client.service("orders"); orders.price(sku="A1")``.
+
+        `contract`: a class, say a Protocol, with the methods of the service: their arguments are bound to its names,
+        results decoded into its types, and type checkers know them. With `AsyncClient` they are ``async def``.
+        `remote` says of a method what its signature cannot; `Contract` brings `with_` into its type. Raises
+        `ConfigurationError`, naming the method, for a contract that cannot be one.
 
         ``dialect="plain"`` declares, for all calls of this client to it, that its servers know JSON-RPC and nothing of
         this library: they are sent no `meta`, so no tags and no keys (a call with one is refused), and no batches.
         ``"full"`` takes that back; None leaves it as it is.
         """
         self._speak(check_name(name, "service"), dialect)
-        return Service(self.call, name)  # type: ignore[attr-defined]  # both faces have it
+        call: Any = self.call  # type: ignore[attr-defined]  # both faces have it
+        if contract is None:
+            return Service(call, name)
+        return typed_service(call, name, contract, self._options.codec, awaits=self._awaits)
 
     def _speak(self, service: str, dialect: Any) -> None:
         if dialect is None:

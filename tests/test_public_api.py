@@ -17,10 +17,11 @@ from resilient_rpc.events import PolicyEvent
 
 NAMES = [
     "Admission", "ApplicationError", "AsyncClient", "Batching", "BrokerBlocked", "Call", "Certainty", "Classic",
-    "Client", "Compression", "ConfigurationError", "ConnectionLost", "Context", "DeadlineExceeded", "Filter",
-    "FilterRefused", "Handler", "InvalidParams", "Limits", "Message", "MethodNotFound", "NoServer", "NotConnected",
-    "Overloaded", "Policy", "ProtocolError", "Quorum", "Refused", "Rejected", "RemoteError", "Reply", "RpcError",
-    "Runtime", "Safety", "Server", "ServerLost", "Unroutable", "current_context", "log_events", "method",
+    "Client", "Compression", "ConfigurationError", "ConnectionLost", "Context", "Contract", "DeadlineExceeded",
+    "Filter", "FilterRefused", "Handler", "InvalidParams", "Limits", "Message", "MethodNotFound", "NoServer",
+    "NotConnected", "Overloaded", "Policy", "ProtocolError", "Quorum", "Refused", "Rejected", "RemoteError", "Reply",
+    "RpcError", "Runtime", "Safety", "Server", "ServerLost", "Unroutable", "current_context", "log_events", "method",
+    "remote",
 ]  # fmt: skip
 PACKAGE = Path(resilient_rpc.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.py"))
