@@ -27,12 +27,12 @@ from resilient_rpc.errors import (
 )
 from resilient_rpc.serving.access import check_access
 from resilient_rpc.serving.addresses import Addresses
-from resilient_rpc.serving.deadletters import DeadLetters, reason_of
+from resilient_rpc.serving.deadletters import reason_of
 from resilient_rpc.serving.forwards import Forward
+from resilient_rpc.serving.home import Home
 from resilient_rpc.serving.intake import deadline_of
 from resilient_rpc.serving.job import NO_ID, Job, Letter
 from resilient_rpc.serving.outbox import Outbox
-from resilient_rpc.serving.returns import Returns
 from resilient_rpc.transport.backoff import Backoff
 from resilient_rpc.transport.base import Consumer, Delivery, QueueSpec, Transport
 from resilient_rpc.transport.properties import encode_properties
@@ -65,7 +65,6 @@ class Desk(Protocol):
 
     letters: dict[object, Letter]
     """Those that are not done with."""
-    draining: bool
     outbox: Outbox
     senders: Users | None
     """Who must say who they are; None: nobody."""
@@ -104,12 +103,7 @@ class RawInlet:
         self._raw, self._desk, self._transport, self._prefetch = raw, desk, transport, prefetch
         self._limits, self._addresses, self._numbers, self._hub = limits, addresses, numbers, hub
         self._users = users
-        forwards = desk.outbox.forwards
-        self.dead = DeadLetters(raw.spec, server, forwards, users, hub, desk.settle, cuttable=False)
-        self.returns: Returns | None = None
-        if raw.spec.delivery_limit is not None:
-            limit, name = raw.spec.delivery_limit, raw.spec.name
-            self.returns = Returns(limit, name, forwards, users, settle=desk.settle, bury=self.dead.bury)
+        self.home = Home.of(raw.spec, server, desk.outbox.forwards, users, hub, desk.settle, cuttable=False)
         self.fatal: BaseException | None = None
         self.session: Consumer | None = None
         self.sessions: SessionLoop[Consumer] = SessionLoop(
@@ -149,7 +143,7 @@ class RawInlet:
         if session is None:  # delivered before `_opened` could run: it will come again
             return
         letter = self._letter(session, delivery)
-        returns = self.returns
+        returns = self.home.returns
         if (delivery.redelivered or letter.returns) and self._desk.known(letter):
             return
         if delivery.redelivered and returns is not None and self._users.can_send_on(delivery):
@@ -180,8 +174,8 @@ class RawInlet:
 
     def _accept(self, letter: Letter) -> None:
         self._desk.letters[letter.key] = letter
-        if letter.returns and self.returns is not None:
-            self.returns.arrived(letter)
+        if letter.returns and self.home.returns is not None:
+            self.home.returns.arrived(letter)
         try:
             job = self._job(letter)
         except RpcError as error:

@@ -15,7 +15,7 @@ from resilient_rpc import events
 from resilient_rpc.call import Safety
 from resilient_rpc.context import Context
 from resilient_rpc.errors import ApplicationError, ConfigurationError, DeadlineExceeded, InvalidParams, Overloaded
-from resilient_rpc.serving import core
+from resilient_rpc.serving import core, letters
 from resilient_rpc.serving.options import ServingOptions
 from resilient_rpc.transport.base import QueueSpec
 from resilient_rpc.transport.memory import MemoryTransport
@@ -656,14 +656,14 @@ class TestRedelivery:
         run(scenario)
 
     def test_what_is_remembered_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(core, "REMEMBERED", 5)
+        monkeypatch.setattr(letters, "REMEMBERED", 5)
 
         async def scenario(b: Bench) -> None:
             serving = await b.serve()
             for number in range(20):
                 b.send(call("echo"), OURS, correlation_id=f"t.{number}")
             await b.settled()
-            assert len(serving._recent) == 5
+            assert len(serving._letters._recent) == 5
             assert serving.letters == {}
 
         run(scenario)
