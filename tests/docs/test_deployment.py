@@ -9,7 +9,7 @@ import pytest
 
 from resilient_rpc import Server
 from resilient_rpc.policies import AttemptTimeout
-from resilient_rpc.serving import core
+from resilient_rpc.serving import draining
 from resilient_rpc.transport.urls import AmqpUrl
 from tests.docs.blocks import DOCS, blocks_of, rows_of
 from tests.servers.tls import rabbitmq_conf
@@ -33,7 +33,7 @@ def test_the_unit_leaves_a_server_the_time_to_drain() -> None:
     unit.read_string(SAMPLES["orders.service"])
     service = unit["Service"]
     assert service["KillSignal"] == "SIGTERM"
-    needed = _default("grace") + 2 * core.LAST_WORDS
+    needed = _default("grace") + 2 * draining.LAST_WORDS
     assert float(service["TimeoutStopSec"]) > needed
     assert service["ExecStart"].endswith("resilient-rpc serve orders:server")
     assert _seconds("TimeoutStopSec") == float(service["TimeoutStopSec"])
