@@ -34,6 +34,34 @@ def dead(yard: Graveyard, command: str, *args: str, **options: str) -> Result:
     return CliRunner().invoke(app, ["dead", command, yard.service, *args], env=environment, **options)  # type: ignore[arg-type]
 
 
+def test_the_dead_letters_of_a_version_and_environment_go_back_to_where_they_died(amqp_url: str, service: str) -> None:
+    with graveyard(amqp_url, service) as yard:
+        yard.queue = f"shop.{service}.v2.eu-west"
+        yard.dead, yard.expired = f"{yard.queue}.dead", f"{yard.queue}.expired"
+        server = Server(amqp_url, service=service, prefix="shop.", version="v2", environment="eu-west")
+        server.method(name="price")(lambda: None)
+        server.start()
+        server.stop()
+        yard.bury(1)
+        yard.service = f"{service}.v2.eu-west"
+        assert dead(yard, "list").exit_code == 3, "with another prefix there is none"
+        listed = dead(yard, "list", "--prefix", "shop.", "--method", f"{service}.price")
+        assert listed.stdout.startswith(f"{yard.dead}: 1 of 1 dead letters"), listed.output
+        assert f"{yard.expired}: 0 expired" in listed.stdout
+        assert dead(yard, "show", "1", "--prefix", "shop.").exit_code == 0
+        assert dead(yard, "replay", "--prefix", "shop.", "--force-unsafe").exit_code == 0
+        assert (yard.depth(yard.queue), yard.depth(yard.dead)) == (1, 0)
+        yard.bury(2)
+        assert dead(yard, "purge", "--prefix", "shop.", "--yes").exit_code == 0
+        assert yard.depth(yard.dead) == 0
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a..b", "-x", "1", "a.b\n"])
+def test_a_name_that_no_service_has_is_wrong_usage(yard: Graveyard, name: str) -> None:
+    yard.service = name
+    assert dead(yard, "list").exit_code == 2
+
+
 def test_list_counts_by_reason_and_method_and_leaves_all_in_order(yard: Graveyard) -> None:
     for number in range(70):
         yard.bury(number, "interrupted" if number % 2 else "failed", "create" if number % 5 else "price")

@@ -33,6 +33,20 @@ def test_takes_the_url_from_the_environment(run: Run, url: str) -> None:
     assert run("call", "shop.add", "[1]", env={"RESILIENT_RPC_URL": url}).stdout == '{"sum":1}\n'
 
 
+def test_names_the_queue_as_its_servers_do(run: Run, url: str) -> None:
+    names = {"prefix": "x.", "version": "v2", "environment": "prod"}
+    server = Server(url, service="shop", **names)  # type: ignore[arg-type]
+    server.method(name="which")(lambda: "v2")
+    server.start()
+    try:
+        options = [text for name, value in names.items() for text in (f"--{name}", value)]
+        assert run("call", "shop.which", *options, "--url", url).stdout == '"v2"\n'
+        assert run("call", "shop.which", *options[:4], "--url", url).exit_code == 3
+        assert run("call", "shop.which", "--version", "a.b", "--url", url).exit_code == 2
+    finally:
+        server.stop()
+
+
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
