@@ -74,12 +74,11 @@ class Control:
             self._timer.cancel()
 
     def _tick(self) -> None:
-        jobs = self._executor.held()
-        for beat in self._beats.due(jobs, time.monotonic()):
-            self._send(beat)
-        self.awake = False
+        self.awake, jobs = False, self._executor.held()
         if jobs:
             self.wake()
+        for beat in self._beats.due(jobs, time.monotonic()):
+            self._send(beat)
 
     def _send(self, beat: Beat) -> None:
         address, token = beat.letter.address

@@ -54,5 +54,5 @@ def holdings() -> dict[str, int]:
     """What this process holds: threads, sockets and files, objects of ours by their number."""
     gc.collect()
     process = psutil.Process(os.getpid())
-    ours = sum(1 for thing in gc.get_objects() if type(thing).__module__.startswith("resilient_rpc."))
+    ours = sum(1 for thing in gc.get_objects() if str(type(thing).__module__).startswith("resilient_rpc."))
     return {"threads": process.num_threads(), "descriptors": process.num_fds(), "objects": ours}
