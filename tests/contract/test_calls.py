@@ -570,7 +570,7 @@ class TestContent:
         assert first.properties["app_id"] == "my-app"
         assert 4_000 < int(first.properties["expiration"]) <= 5_000
         assert decode_headers(first.properties["headers"]) == {
-            "rpc-version": "1", "rpc-method": world.name("echo"), "rpc-calls": 1,
+            "rpc-version": "1", "rpc-method": world.name("echo"), "rpc-calls": 1, "rpc-live": 10_000,
         }  # fmt: skip
         assert decode_headers(second.properties["headers"])["rpc-safety"] == "read_only"
         assert "meta" not in msgspec.json.decode(first.body), "nobody knows yet whether this server takes it"
