@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ import pytest
 from resilient_rpc import Certainty, Client, Context, FilterRefused, Refused, Server
 from resilient_rpc.registry import filters
 from resilient_rpc_signing import Signing
+from tests.waiting import until
 
 A, B, OTHER = (secrets.token_bytes(32) for _ in range(3))
 
@@ -80,3 +82,33 @@ def test_a_reply_that_is_not_signed_is_not_believed(url: str, service: str) -> N
 
 def test_it_is_found_by_its_name() -> None:
     assert filters.load("signing") is Signing
+
+
+@pytest.mark.parametrize("key", ["a", "b"])
+def test_who_signed_a_call_cancels_it_before_and_after_a_beat(url: str, service: str, key: str) -> None:
+    begun, cancelled = list[str](), list[str]()
+    server = Server(url, service=service, filters=[Signing({"a": A, "b": B}, signs="a")])
+
+    @server.method
+    async def wait(name: str) -> None:
+        begun.append(name)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.append(name)
+            raise
+
+    server.start()
+    with Client(url, liveness=1.0, filters=[Signing({key: {"a": A, "b": B}[key]})]) as client:
+        early = client.submit(f"{service}.wait", ["early"], timeout=60)
+        until(lambda: begun == ["early"])
+        early.cancel()
+        until(lambda: cancelled == ["early"])
+        late = client.submit(f"{service}.wait", ["late"], timeout=60)
+        assert client._caller is not None
+        assert client._caller.pool is not None
+        liveness = client._caller.pool.links[0]._control._liveness
+        until(lambda: len(liveness))
+        late.cancel()
+        until(lambda: cancelled == ["early", "late"])
+    server.stop()
