@@ -13,7 +13,7 @@ from resilient_rpc.call import Call, Reply, Safety
 from resilient_rpc.caller import Caller
 from resilient_rpc.errors import UsageError
 from resilient_rpc.face import SENT, Face, How, Sent, Settings, check_how
-from resilient_rpc.futures import CallFuture
+from resilient_rpc.futures import CallFuture, tell
 from resilient_rpc.mapping import map_calls
 from resilient_rpc.posting import RawProperties, as_cast, as_raw, check_expect, check_raw
 from resilient_rpc.runtime import AsyncioRuntime, BlockingRuntime, drive, io_loop, running_runtime
@@ -105,11 +105,25 @@ class Client(Face):
             _refuse_running_loop()
         return (self._caller or self._bound()).build(self._blocking, method, params, **check_how(how))
 
-    def submit(self, method: str, params: Params = None, **how: Unpack[How]) -> CallFuture:
-        """As `call`, without waiting. The whole chain runs on the I/O loop; callbacks run on a thread of their own."""
+    def submit(
+        self,
+        method: str,
+        params: Params = None,
+        *,
+        on_success: Callable[[Any], object] | None = None,
+        on_error: Callable[[BaseException], object] | None = None,
+        on_timeout: Callable[[BaseException], object] | None = None,
+        **how: Unpack[How],
+    ) -> CallFuture:
+        """As `call`, without waiting. The whole chain runs on the I/O loop; callbacks run on a thread of their own.
+
+        `on_success` is called with the result, `on_error` with the error, `on_timeout` (else `on_error`) with that of a
+        call whose time was up; none of them for a call that was cancelled.
+        """
         caller, scope = self._caller or self._bound(), self._on_loop()
         call = caller.build(scope, method, params, **check_how(how))
         future = CallFuture()
+        tell(future, on_success, on_error, on_timeout)
         future.attach(io_loop().start(lambda _: _result(caller, call), scope))
         return future
 
@@ -271,9 +285,20 @@ class AsyncClient(Face):
         runtime, caller = self._bound()
         return caller.build(runtime, method, params, **check_how(how))
 
-    def submit(self, method: str, params: Params = None, **how: Unpack[How]) -> asyncio.Task[Any]:
-        """As `call`, as a task of the running loop."""
-        return asyncio.get_running_loop().create_task(self.call(method, params, **how))
+    def submit(
+        self,
+        method: str,
+        params: Params = None,
+        *,
+        on_success: Callable[[Any], object] | None = None,
+        on_error: Callable[[BaseException], object] | None = None,
+        on_timeout: Callable[[BaseException], object] | None = None,
+        **how: Unpack[How],
+    ) -> asyncio.Task[Any]:
+        """As `call`, as a task of the running loop, on which the callbacks run: see `Client.submit`."""
+        task = asyncio.get_running_loop().create_task(self.call(method, params, **how))
+        tell(task, on_success, on_error, on_timeout)
+        return task
 
     async def map(
         self,

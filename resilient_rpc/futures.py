@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable
@@ -89,3 +90,29 @@ class CallFuture(Future[Any]):
             self.set_exception(error)
         else:
             self.set_result(result)
+
+
+def tell(
+    future: Future[Any] | asyncio.Future[Any],
+    on_success: Callable[[Any], object] | None,
+    on_error: Callable[[BaseException], object] | None,
+    on_timeout: Callable[[BaseException], object] | None,
+) -> None:
+    """Have one of these called when a call has ended: with its result, or with its error; none if it was cancelled.
+
+    Without `on_timeout` a call whose time was up is an error like any other.
+    """
+
+    def done(ended: Any) -> None:
+        if ended.cancelled():
+            return
+        error = ended.exception()
+        if error is None:
+            hook, told = on_success, ended.result()
+        else:
+            hook, told = (on_timeout if isinstance(error, TimeoutError) and on_timeout else on_error), error
+        if hook is not None:
+            hook(told)
+
+    if on_success is not None or on_error is not None or on_timeout is not None:
+        future.add_done_callback(done)

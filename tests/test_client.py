@@ -658,6 +658,9 @@ class TestMisuse:
                     lambda: client.call("shop.echo"),
                     lambda: client.request("shop.echo"),
                     lambda: client.map("shop.echo", [[1]]),
+                    lambda: client.cast("shop.echo"),
+                    lambda: client.broadcast("shop.echo"),
+                    lambda: client.call_raw("queue", b""),
                 ):
                     with pytest.raises(UsageError, match="AsyncClient") as caught:
                         act()
@@ -672,6 +675,11 @@ class TestMisuse:
                 assert client.call("shop.echo", [1]) == 1
                 assert client.request("shop.echo", [1]).result == 1
                 assert client.map("shop.echo", [[1]]) == [1]
+                client.cast("shop.echo", [1])
+                [(_, echoed)] = client.broadcast("shop.echo", [1], expect=1)
+                assert echoed == 1
+                with pytest.raises(Unroutable):
+                    client.call_raw("nobody", b"")
 
         asyncio.run(main())
 
@@ -685,6 +693,8 @@ class TestMisuse:
 
             io_loop().run(lambda: wrong(lambda: client.call("shop.echo", timeout=1)), PATIENCE)
             io_loop().run(lambda: wrong(lambda: client.map("shop.echo", [[1]])), PATIENCE)
+            io_loop().run(lambda: wrong(lambda: client.cast("shop.echo", timeout=1)), PATIENCE)
+            io_loop().run(lambda: wrong(lambda: client.broadcast("shop.echo", timeout=1)), PATIENCE)
             until(lambda: pending(client) == 0)
             assert client.call("shop.echo", [1]) == 1
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from resilient_rpc.errors import ConnectionLost
-from resilient_rpc.futures import CALLBACKS, CallbackThread, CallFuture
+from resilient_rpc import AsyncClient, Client, Server
+from resilient_rpc.errors import ConnectionLost, DeadlineExceeded, Unroutable
+from resilient_rpc.futures import CALLBACKS, CallbackThread, CallFuture, tell
 from resilient_rpc.pending import Started
 from resilient_rpc.runtime import io_loop
 from tests.waiting import PATIENCE, until
@@ -165,3 +166,85 @@ def test_a_forked_child_has_a_thread_of_its_own() -> None:
         os.close(read)
         os.kill(pid, 9)
         os.waitpid(pid, 0)
+
+
+class Told:
+    """What the callbacks of a call were given, and on which thread."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, Any]] = []
+        self.threads: set[str] = set()
+
+    def hook(self, name: str) -> Any:
+        def hook(what: Any) -> None:
+            self.threads.add(threading.current_thread().name)
+            self.said.append((name, what))
+
+        return hook
+
+    def hooks(self, *names: str) -> dict[str, Any]:
+        return {f"on_{name}": self.hook(name) for name in names}
+
+
+ALL = ("success", "error", "timeout")
+
+
+@pytest.mark.parametrize(
+    ("names", "outcome", "called"),
+    [
+        (ALL, 5, "success"),
+        (ALL, ConnectionLost("cut"), "error"),
+        (ALL, DeadlineExceeded("late"), "timeout"),
+        (("success", "error"), DeadlineExceeded("late"), "error"),
+        (("timeout",), ConnectionLost("cut"), None),
+        (("error", "timeout"), 5, None),
+    ],
+)
+def test_one_callback_hears_of_the_end(names: tuple[str, ...], outcome: Any, called: str | None) -> None:
+    told, (future, work) = Told(), attached()
+    hooks = dict.fromkeys(["on_success", "on_error", "on_timeout"]) | told.hooks(*names)
+    tell(future, **hooks)
+    if isinstance(outcome, BaseException):
+        work.fail(outcome)
+    else:
+        work.set(outcome)
+    heard = threading.Event()
+    CALLBACKS.post(heard.set)  # behind it
+    assert heard.wait(PATIENCE)
+    assert [name for name, _ in told.said] == ([called] if called else [])
+    assert told.threads <= {"resilient-rpc-callbacks"}
+
+
+def test_nobody_hears_of_a_call_that_was_cancelled() -> None:
+    told, (future, _) = Told(), attached()
+    tell(future, **told.hooks(*ALL))
+    future.cancel()
+    heard = threading.Event()
+    CALLBACKS.post(heard.set)
+    assert heard.wait(PATIENCE)
+    assert told.said == []
+
+
+def test_a_client_tells_on_the_callback_thread_and_an_async_one_on_its_loop(service: str) -> None:
+    server = Server(f"memory://{service}", service="shop")
+    server.method(lambda: 1, name="one")  # type: ignore[arg-type, call-overload]
+    server.start()
+    told = Told()
+    with Client(f"memory://{service}", policies=[]) as client:
+        client.submit("shop.one", **told.hooks(*ALL))
+        client.submit("nobody.one", **told.hooks(*ALL))
+        until(lambda: len(told.said) == 2)
+    assert {name: type(what) for name, what in told.said} == {"success": int, "error": Unroutable}
+    assert told.threads == {"resilient-rpc-callbacks"}
+    told = Told()
+
+    async def scenario() -> None:
+        async with AsyncClient(f"memory://{service}", policies=[]) as other:
+            tasks = [other.submit(f"{name}.one", **told.hooks(*ALL)) for name in ("shop", "nobody")]
+            await asyncio.wait(tasks)
+            await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+    assert {name: type(what) for name, what in told.said} == {"success": int, "error": Unroutable}
+    assert told.threads == {threading.current_thread().name}
+    server.stop()
