@@ -52,7 +52,8 @@ class DeadLetters:
         """
         self._queue, self._server, self._forwards, self._users = queue, server, forwards, users
         self._hub, self._settle = hub, settle
-        self._cuttable = cuttable
+        self.cuttable = cuttable
+        """Whether some calls can be cut out of a batch."""
         self.count = 0
         """Dead letters that were sent."""
 
@@ -63,7 +64,7 @@ class DeadLetters:
         headers = label(reason, error, queue=self._queue.name, attempts=letter.attempts, server=self._server)
         body, correlation = delivery.body, letter.correlation_id or ""
         if letter.batch and {at for at, _, _ in deaths} not in ({-1}, set(range(letter.calls))):
-            if self._cuttable:
+            if self.cuttable:
                 body, suffix = _cut(letter, sorted({at for at, _, _ in deaths}))
                 headers["rpc-calls"] = len({at for at, _, _ in deaths})
                 correlation += suffix
@@ -93,6 +94,18 @@ class DeadLetters:
         """Put it back into its queue as it came, to be taken by another server as if for the first time."""
         properties = self._users.sent_on(letter.delivery, {})
         self._send(letter, self._queue.name, letter.delivery.body, properties, letter.correlation_id or "")
+
+    def return_calls(self, letter: Letter, calls: list[int], done: Callable[[bool], None]) -> None:
+        """Put these calls of a batch into its queue as a message of their own. Only where it is `cuttable`.
+
+        `done` is told whether the broker has it.
+        """
+        body, suffix = _cut(letter, calls)
+        correlation = (letter.correlation_id or "") + suffix
+        properties = self._users.sent_on(
+            letter.delivery, {"rpc-calls": len(calls)}, correlation_id=correlation, message_id=correlation
+        )
+        self._forwards.add(Forward(self._queue.name, body, properties, correlation, done))
 
     def _send(self, letter: Letter, target: str, body: bytes, properties: bytes, correlation: str) -> None:
         settle = self._settle

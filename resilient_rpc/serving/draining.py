@@ -60,11 +60,27 @@ class Drain:
             elif untouched and all(job.unasked for job in jobs):
                 self._letters.home_of(letter).dead.return_to_sender(letter)
             else:
-                for job in jobs:
-                    self._answers.refuse(letter, job.reply, _draining(), job.index)
+                self._split(letter, jobs)
         for letter in [each for returns in self._returns for each in returns.give_up()]:
             letter.session.nack(letter.tag, requeue=True)
         self.check()
+
+    def _split(self, letter: Letter, jobs: Sequence[Job]) -> None:
+        """Of a message of which something is to be answered, or has begun: who waits is told, the rest goes back."""
+        dead = self._letters.home_of(letter).dead
+        unasked = [job for job in jobs if job.unasked] if dead.cuttable else []
+        for job in jobs:
+            if job not in unasked:
+                self._answers.refuse(letter, job.reply, _draining(), job.index)
+        if unasked:
+            dead.return_calls(letter, [job.index for job in unasked], lambda ok: self._returned(letter, unasked, ok))
+
+    def _returned(self, letter: Letter, jobs: Sequence[Job], ok: bool) -> None:
+        for job in jobs:
+            if ok:
+                self._outbox.skip(letter)
+            else:
+                self._answers.refuse(letter, job.reply, _draining(), job.index)
 
     def check(self) -> None:
         """Something is done with: perhaps it was the last."""

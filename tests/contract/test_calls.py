@@ -524,11 +524,26 @@ class TestServers:
             until(lambda: world.ran == [1])
             serving: Any = server._serving
             session = serving._session
-            serving._loop.call_soon_threadsafe(cut, session)
+            serving.loop.call_soon_threadsafe(cut, session)
             until(lambda: serving._session is not None and serving._session is not session)
             world.gate.set()
             assert future.result(PATIENCE) == 1
             until(lambda: server.health()["unacked"] == 0)
+            assert client.call(world.name("echo"), [2]) == 2
+        assert world.ran == [1]
+
+    def test_an_answered_call_whose_ack_was_lost_is_not_run_again(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        serving: Any = world.serve()._serving
+        known, found = serving.known, []
+        monkeypatch.setattr(serving, "known", lambda letter: found.append(known(letter)) or found[-1])
+        with Client(world.url, safety="idempotent") as client:
+            monkeypatch.setattr(serving._session, "ack", lambda _: None)
+            assert client.call(world.name("note"), [1]) == 1
+            until(lambda: serving.health()["unacked"] == 0)
+            serving.loop.call_soon_threadsafe(cut, serving._session)
+            until(lambda: found == [True])
             assert client.call(world.name("echo"), [2]) == 2
         assert world.ran == [1]
 

@@ -207,3 +207,16 @@ def test_an_unsafe_call_that_a_drain_finds_unbegun_is_run_by_the_next_server(sid
         until(lambda: shop.ran == [1])
         until(lambda: server.health()["unacked"] == 0)
     assert shop.dead == []
+
+
+def test_casts_of_a_batch_that_a_drain_finds_unbegun_are_run_by_the_next_server(side: Side) -> None:
+    shop = Shop(side)
+    with shop.open(concurrency=1) as server:
+        server.method(name="hold")(lambda: asyncio.run(asyncio.sleep(0.3)))
+        asyncio.run(send(side, [item("hold"), item("note", 1), item("note", 2)], message_id="m"))
+        until(lambda: (server.health()["running"], server.health()["waiting"]) == (1, 2))
+    assert shop.ran == []
+    with shop.open() as server:
+        until(lambda: shop.ran == [1, 2])
+        until(lambda: server.health()["unacked"] == 0)
+    assert shop.dead == []

@@ -16,6 +16,7 @@ from resilient_rpc.call import Safety
 from resilient_rpc.context import Context
 from resilient_rpc.errors import ApplicationError, ConfigurationError, DeadlineExceeded, InvalidParams, Overloaded
 from resilient_rpc.serving import core, letters
+from resilient_rpc.serving.deadletters import DeadLetters
 from resilient_rpc.serving.options import ServingOptions
 from resilient_rpc.transport.base import QueueSpec
 from resilient_rpc.transport.memory import MemoryTransport
@@ -23,6 +24,7 @@ from resilient_rpc.transport.memory.consumer import MemoryConsumer
 from resilient_rpc.transport.memory.publisher import MemoryPublisher
 from resilient_rpc.transport.properties import decode_headers
 from resilient_rpc.wire.codec import MSGPACK
+from resilient_rpc.wire.compression import Compression
 from resilient_rpc.wire.limits import Limits
 from tests.serving.bench import OURS, QUEUE, Bench, bench, call, notification
 from tests.waiting import turns
@@ -779,13 +781,83 @@ class TestDrain:
             drain = asyncio.create_task(serving.drain())
             await turns(lambda: len(items(b)) == 3)
             assert {item["id"]: code(item) for item in items(b)} == {2: -32009, 3: -32009, 4: -32009}
-            assert all(item["error"]["data"]["executed"] is False for item in items(b))
+            assert {item["error"]["data"]["executed"] for item in items(b)} == {False}
+            assert {item["error"]["data"]["retry_after"] for item in items(b)} == {0.0}
             assert b.depth == 1
             b.gate.set()
             assert await drain
             await b.serve("another")
             await turns(lambda: b.ran == [0, 1])
             await b.settled()
+
+        run(scenario)
+
+    @pytest.mark.parametrize("safety", ["read_only", "idempotent", "unsafe"])
+    def test_of_a_batch_that_has_begun_those_that_have_not_are_told(self, safety: str) -> None:
+        async def scenario(b: Bench) -> None:
+            serving = await b.serve(concurrency=1)
+            b.send([call("wait", [1], 1), *(call("note", [n], n, safety=safety) for n in (2, 3))], OURS)
+            await turns(lambda: b.ran == [1])
+            drain = asyncio.create_task(serving.drain())
+            await turns(lambda: len(items(b)) == 2)
+            assert {item["id"]: code(item) for item in items(b)} == {2: -32009, 3: -32009}
+            b.gate.set()
+            assert await drain
+            assert items(b)[2]["result"] == 1
+            assert (b.ran, b.depth, b.unacked, b.dead()) == ([1], 0, 0, [])
+
+        run(scenario)
+
+    def test_casts_of_a_batch_that_has_begun_go_back_without_it(self) -> None:
+        async def scenario(b: Bench) -> None:
+            serving = await b.serve(concurrency=1)
+            body = [
+                notification("wait", [1]),
+                call("note", [2], 2),
+                notification("note", [3]),
+                notification("note", [4]),
+            ]
+            b.send(body, OURS, message_id="m")
+            await turns(lambda: b.ran == [1])
+            drain = asyncio.create_task(serving.drain())
+            await turns(lambda: b.depth == 1)
+            assert not drain.done()
+            b.gate.set()
+            assert await drain
+            assert [code(item) for item in items(b)] == [-32009]
+            assert (b.ran, b.unacked) == ([1], 0)
+            await b.serve("another")
+            await b.settled()
+            assert (b.ran, b.dead()) == ([1, 3, 4], [])
+
+        run(scenario)
+
+    def test_casts_that_no_queue_takes_back_are_dead_letters(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def scenario(b: Bench) -> None:
+            serving = await b.serve(concurrency=1)
+            b.send([notification("wait", [1]), notification("note", [2])], OURS)
+            await turns(lambda: b.ran == [1])
+            returned = DeadLetters.return_calls
+            monkeypatch.setattr(DeadLetters, "return_calls", lambda *args: args[-1](False))
+            drain = asyncio.create_task(serving.drain())
+            await turns(lambda: serving.health()["refused"] == 1)
+            monkeypatch.setattr(DeadLetters, "return_calls", returned)
+            b.gate.set()
+            assert await drain
+            assert (b.ran, b.dead(), b.unacked) == ([1], ["refused"], 0)
+
+        run(scenario)
+
+    def test_casts_that_cannot_be_cut_out_of_what_was_filtered_are_dead_letters(self) -> None:
+        async def scenario(b: Bench) -> None:
+            serving = await b.serve(concurrency=1, filters=(Compression(),))
+            b.send([notification("wait", [1]), notification("note", [2])], OURS)
+            await turns(lambda: b.ran == [1])
+            drain = asyncio.create_task(serving.drain())
+            await turns(lambda: serving.health()["refused"] == 1)
+            b.gate.set()
+            assert await drain
+            assert (b.ran, b.dead(), b.depth, b.unacked) == ([1], ["refused"], 0, 0)
 
         run(scenario)
 
