@@ -265,6 +265,73 @@ def test_what_came_back_is_run_again_only_where_that_is_harmless(side: Side, saf
     fib.clean()
 
 
+def test_nothing_is_run_for_an_address_that_nobody_may_publish_to_nor_too_late(side: Side) -> None:
+    fib = Fib(side)
+
+    async def scenario() -> None:
+        async with publishing(side) as (publisher, sent):
+            for properties in (
+                {"reply_to": "rpc.billing", "correlation_id": "1"},
+                {"reply_to": "amq.rabbitmq.reply-to.forged", "correlation_id": "2"},
+            ):
+                tag = publisher.publish(fib.queue, b"evil", encode_properties(**properties), mandatory=True)
+            assert await sent.confirmation(tag)
+
+    with fib.open() as server:
+        asyncio.run(scenario())
+        until(lambda: len(fib.dead) == 2)
+        assert [letter.reason for letter in fib.dead] == ["refused", "refused"]
+        until(lambda: server.health()["unacked"] == 0)
+        assert fib.ran == []
+    fib.clean()
+
+
+def test_a_server_that_wants_to_know_its_callers_asks_here_too(side: Side, colour: Colour) -> None:
+    server, who = Server(side.url, service=side.service, require_user_id=True), []
+
+    @server.raw(f"{side.service}_queue")
+    async def answer(body: bytes, ctx: Context) -> bytes:
+        who.append(ctx.principal)
+        return body
+
+    server.start()
+    client = colour.client(side.url, policies=[])
+    with pytest.raises(DeadlineExceeded):
+        colour.do(client, "call_raw", f"{side.service}_queue", b"stranger", timeout=0.3)
+    user = side.transport().user
+    assert user is not None
+    assert colour.do(client, "call_raw", f"{side.service}_queue", b"friend", timeout=10.0, user_id=user) == b"friend"
+    assert who == [user]
+    assert server.health()["dead_lettered"] == 1
+    server.stop()
+    Fib(side).clean()
+
+
+def test_a_handler_may_be_given_back_while_it_waits_for_a_slot(side: Side) -> None:
+    """A server that stops puts what it has not begun back as it was."""
+    fib = Fib(side)
+    with fib.open(concurrency=1, name="one") as server:
+        threads = [threading.Thread(target=_ask, args=(fib, body), daemon=True) for body in (b"wait", b"later")]
+        for thread in threads:
+            thread.start()
+            until(lambda: fib.ran)
+        until(lambda: server.health()["waiting"] == 1)
+        serving, stopping = server._serving, threading.Thread(target=server.stop)
+        assert serving is not None
+        stopping.start()
+        until(lambda: serving.health()["waiting"] == 0)
+        fib.gate.set()
+        stopping.join()
+    ran = list(fib.ran)
+    with fib.open(name="two"):
+        for thread in threads:
+            thread.join(10)
+        until(lambda: sorted(fib.ran) == [b"later", b"wait"])
+    assert ran == [b"wait"]
+    assert fib.dead == []
+    fib.clean()
+
+
 def test_a_queue_that_somebody_else_declares(side: Side, colour: Colour) -> None:
     fib = Fib(side)
     server = Server(side.url, service=side.service)
