@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
-import math
 import os
 import secrets
-import signal
 import socket
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar, overload
 
@@ -25,7 +21,9 @@ from resilient_rpc.names import check_name
 from resilient_rpc.policy import Policy
 from resilient_rpc.serving.access import Allow, check_allow
 from resilient_rpc.serving.admission import Admission
+from resilient_rpc.serving.background import Background
 from resilient_rpc.serving.core import Serving
+from resilient_rpc.serving.foreground import Foreground
 from resilient_rpc.serving.options import ServingOptions
 from resilient_rpc.serving.raw import RawQueue
 from resilient_rpc.settings import check_concurrency, check_flag, check_safety, check_timeout
@@ -47,8 +45,6 @@ S = TypeVar("S")
 X = TypeVar("X", bound=type[ApplicationError])
 STARTED_WITHIN = 30.0
 """Seconds that `start` waits for the first connection."""
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-SECOND_SIGNAL = 130
 
 
 class Server:
@@ -133,7 +129,8 @@ class Server:
         self._raws: dict[str, RawQueue] = {}
         self._events = Events()
         self._serving: Serving | None = None
-        self._background: _Background | None = None
+        self._background: Background | None = None
+        self._foreground = Foreground(self._begin, self._end, self._options.grace)
 
     def __repr__(self) -> str:
         return f"Server(service={self.service!r}, name={self.name!r}, methods={self._methods.names()})"
@@ -300,14 +297,20 @@ class Server:
     # -- running
 
     def run(self) -> None:
-        """Serve in this thread until SIGTERM or SIGINT, then drain. A second signal ends the process at once."""
-        before = {number: signal.getsignal(number) for number in SIGNALS}
-        try:
-            asyncio.run(self._run())
-        finally:
-            for number, handler in before.items():
-                if handler is not None:  # None: it was not set by Python, which cannot set it again
-                    signal.signal(number, handler)
+        """Serve in this thread, the main one, until SIGTERM, SIGINT or `drain`; then drain.
+
+        A second signal ends the process at once, with 130. If plain functions have not ended `grace` seconds after the
+        first one, their callers are told `Interrupted`, and SystemExit is raised with 75: threads cannot be stopped. So
+        ends a process, too, that hangs in closing.
+        """
+        self._foreground.run()
+
+    def drain(self) -> None:
+        """Have `run` end as at a signal: from any thread, at once, and as often as one likes.
+
+        Asked before `run`, it lets that end as soon as it begins.
+        """
+        self._foreground.drain()
 
     async def serve(self) -> None:
         """Serve on the running loop until cancelled, then drain."""
@@ -330,7 +333,7 @@ class Server:
         """Serve in a background thread; returns when it consumes. Raises why it cannot."""
         if self._background is not None or self._serving is not None:
             raise UsageError(f"{self!r} is running already")
-        self._background = _Background(self)
+        self._background = Background(self, f"rpc-server-{self.service}")
         try:
             self._background.start()
         except BaseException:
@@ -364,7 +367,7 @@ class Server:
             serving.health() if serving is not None else {"consuming": False}
         )
 
-    def _begin(self) -> None:
+    def _begin(self) -> Serving:
         if self._serving is not None:
             raise UsageError(f"{self!r} is running already")
         if not self._methods.names() and not self._raws:
@@ -379,6 +382,7 @@ class Server:
             tuple(self._raws.values()),
         )
         self._serving.start()
+        return self._serving
 
     async def _end(self) -> bool:
         serving, self._serving = self._serving, None
@@ -388,36 +392,6 @@ class Server:
         if self._serving is None:
             raise UsageError("the server is not running")
         return self._serving
-
-    async def _run(self) -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def asked() -> None:
-            if stop.is_set():
-                os._exit(SECOND_SIGNAL)
-            stop.set()
-
-        for number in SIGNALS:
-            loop.add_signal_handler(number, asked)
-        self._begin()
-        try:
-            await self._until(stop)
-        finally:
-            await self._end()
-
-    async def _until(self, stop: asyncio.Event) -> None:
-        """Until `stop`; raises what will never let it serve. A broker that is down is waited for."""
-        stopped = asyncio.ensure_future(stop.wait())
-        ready = asyncio.ensure_future(self._current().ready(math.inf))
-        try:
-            await asyncio.wait((stopped, ready), return_when=asyncio.FIRST_COMPLETED)
-            if ready.done():
-                ready.result()
-            await stopped
-        finally:
-            ready.cancel()
-            stopped.cancel()
 
 
 def _made(kind: type[Any]) -> Any:
@@ -449,44 +423,3 @@ def _method(
         concurrency=concurrency,
         allow=allow,
     )
-
-
-class _Background:
-    """A server on a loop in a thread of its own."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._ready = threading.Event()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._main, name=f"rpc-server-{server.service}", daemon=True)
-
-    def start(self) -> None:
-        """Returns when it serves."""
-        self._thread.start()
-        self._ready.wait()
-        if self._error is not None:
-            self._thread.join()
-            raise self._error
-
-    def stop(self) -> None:
-        """Drain, and wait for the end."""
-        if self._loop is not None and self._stop is not None:
-            with contextlib.suppress(RuntimeError):  # it has ended by itself
-                self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    def _main(self) -> None:
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        try:
-            async with self._server:
-                self._ready.set()
-                await self._stop.wait()
-        except Exception as error:
-            self._error = error
-        finally:
-            self._ready.set()

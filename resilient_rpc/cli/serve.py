@@ -13,9 +13,12 @@ from resilient_rpc.cli.target import load_server
 from resilient_rpc.errors import ConfigurationError, UsageError
 from resilient_rpc.events import ConnectionStateChanged
 from resilient_rpc.server import Server
+from resilient_rpc.serving.lastresort import LastResort
 
 READY = "ready:"
 """How the line begins that is printed on stdout when the server takes calls for the first time."""
+LINGER = 5.0
+"""Seconds that the process may take to end when the server has."""
 log = logging.getLogger(__name__)
 
 
@@ -37,6 +40,7 @@ def serve(
         server = load_server(target)
         _announce(server)
         server.run()
+        LastResort().arm(LINGER)  # threads that are no daemons keep a process: those of `to_thread`, or the user's own
     except (ConfigurationError, UsageError) as error:
         fail(str(error), USAGE)
 

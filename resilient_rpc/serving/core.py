@@ -284,6 +284,10 @@ class Serving:
                 home.returns.close()
         await self._scope.aclose()
 
+    def stuck(self) -> list[str]:
+        """Methods of which a thread still runs, which nobody can stop; after `drain`."""
+        return self._executor.in_threads()
+
     def health(self) -> dict[str, Any]:
         """What a probe wants to know: connected, running, waiting, unconfirmed, refused or late.
 

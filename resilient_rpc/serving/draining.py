@@ -35,9 +35,7 @@ class Drain:
         """Take nothing new, finish what runs, answer, ack. False if `grace` was not enough."""
         self.begun = True
         until = time.monotonic() + grace
-        for session in sessions:
-            with contextlib.suppress(TimeoutError, OSError, RpcError):  # it has just ended, or nobody answers there
-                await asyncio.wait_for(session.cancel(), grace)
+        await asyncio.gather(*(_cancel(session, grace) for session in sessions))
         self.give_back(self._executor.scheduler.give_up())
         if not self._idle.is_set():
             with contextlib.suppress(TimeoutError):
@@ -86,6 +84,11 @@ class Drain:
         """Something is done with: perhaps it was the last."""
         if self.begun and not self._letters.held and not any(each.pending for each in self._returns):
             self._idle.set()
+
+
+async def _cancel(session: Consumer, timeout: float) -> None:
+    with contextlib.suppress(TimeoutError, OSError, RpcError):  # it has just ended, or nobody answers there
+        await asyncio.wait_for(session.cancel(), timeout)
 
 
 def _draining() -> Draining:

@@ -96,6 +96,12 @@ class Executor:
             self._finish(job, None, given_up(job))
         return True
 
+    def in_threads(self) -> list[str]:
+        """The methods of which calls are in threads."""
+        return sorted(
+            {job.method.name for job in self._active if job.task is None or (job.course and job.course.threads)}
+        )
+
     async def cancel_running(self, timeout: float) -> None:
         """The server stops: cancel coroutines that may be cancelled and let them end; give up on threads."""
         for job in list(self._active):
