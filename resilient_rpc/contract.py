@@ -262,8 +262,6 @@ class Methods:
             raise ConfigurationError(f"service name {service!r}: a dot would end it")
         self._methods: dict[str, Method] = {}
         self._errors: dict[str, type[ApplicationError]] = {}
-        self.changes = 0
-        """How often something was registered."""
 
     def __iter__(self) -> Iterator[Method]:
         return iter(sorted(set(self._methods.values()), key=lambda method: method.name))
@@ -283,7 +281,6 @@ class Methods:
             if name in self._methods:
                 raise ConfigurationError(f"method {name!r} is registered already")
         self._methods |= dict.fromkeys(names, method)
-        self.changes += 1
 
     def add_error(self, name: str, kind: Any) -> None:
         """Name an error; `ConfigurationError` if it cannot have that name."""
@@ -294,7 +291,6 @@ class Methods:
         if self._errors.setdefault(name, kind) is not kind:
             raise ConfigurationError(f"error {name!r} is {self._errors[name].__name__} already")
         kind.type = name
-        self.changes += 1
 
     def find(self, name: str) -> Method:
         """The method a message names, with or without the service. Raises `MethodNotFound`."""

@@ -224,7 +224,7 @@ class QueueLimit(Event, frozen=True, kw_only=True):
 
 
 class LoopBlocked(Event, frozen=True, kw_only=True):
-    """Work on the I/O loop held it for so long that everything else on it had to wait."""
+    """Work on the I/O loop, or a handler on a server's loop, held it so long that everything else on it had to wait."""
 
     seconds: float
     what: str

@@ -111,8 +111,9 @@ class Server:
             require_user_id=require_user_id,
             backlog_limit=getattr(queue, "max_length", None) if backlog_limit is None else backlog_limit,
             admission=admission,
+            allow=check_allow(allow),
         )
-        self._allow = check_allow(allow)
+        self._allow = self._options.allow
         self._transport = open_transport(url, name=self.name, lane=lane)
         if not isinstance(queue, Classic | Quorum):
             raise ConfigurationError(f"queue={queue!r}: give Classic() or Quorum()")
@@ -214,6 +215,7 @@ class Server:
 
         def register(kind: X) -> X:
             self._methods.add_error(name, kind)
+            self._refresh()
             return kind
 
         return register
@@ -285,6 +287,12 @@ class Server:
             binder.prepare(codec)
         guards = tuple(guard for guard in (self._allow, allow) if guard is not None)
         self._methods.add(_method(function, check_name(called), binder, safety, timeout, concurrency, guards))
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """What is registered while the server runs is described, too."""
+        if self._serving is not None:
+            self._serving.refresh()
 
     def on(self, event_type: type[E], hook: Callable[[E], object]) -> Callable[[], None]:
         """Have `hook` called with every event of a type; it must not wait. Returns what ends the subscription."""

@@ -26,6 +26,8 @@ class Answers:
 
     scheduler: Scheduler
     """Whose free slots every reply reports; it is known only after the executor is made, which reports to `done`."""
+    version: str | None = None
+    """Of the contract, for every reply."""
 
     def __init__(self, outbox: Outbox, hub: events.Events, service: str, server: str, max_body: int) -> None:
         self._outbox, self._hub, self._service, self._server, self._max_body = outbox, hub, service, server, max_body
@@ -64,7 +66,7 @@ class Answers:
         if letter.ours:
             micros = int(job.seconds * 1e6) or 1 if error is None else 0
             replayed = job.course is not None and job.course.replayed
-            meta = ReplyMeta(micros, self.scheduler.room, replayed=replayed, server=self._server)
+            meta = ReplyMeta(micros, self.scheduler.room, replayed=replayed, server=self._server, v=self.version)
             if error is None and job.context.hints is not None:
                 meta.cache = job.context.hints
         self._outbox.answer(letter, self._encode(job, result, error, meta))
@@ -85,10 +87,26 @@ class Answers:
         if unanswered:
             self._outbox.skip(letter)
             return
-        meta: Any = ReplyMeta(0, self.scheduler.room, server=self._server) if letter.ours else UNSET
+        meta = self._bare_meta(letter)
         whole = at is None and letter.at < 0
         answer = self._outbox.answer_whole if whole else self._outbox.answer
         answer(letter, self._encode_failure(letter, reply, error, meta))
+
+    def give(self, letter: Letter, reply: Any, result: Any) -> None:
+        """Answer a call that took no slot."""
+        if reply is NO_ID or not letter.reply_to:
+            self._outbox.skip(letter)
+            return
+        meta, limit = self._bare_meta(letter), self._max_body
+        data = letter.codec.encode(Result(result, reply, meta))
+        if len(data) > limit:
+            error = TooLarge(f"the result of {len(data)} bytes is over the limit of {limit}", certainty=EXECUTED)
+            data = self._encode_failure(letter, reply, error, meta)
+        self._outbox.answer(letter, data)
+
+    def _bare_meta(self, letter: Letter) -> Any:
+        """Of a reply that says nothing of how long a handler takes."""
+        return ReplyMeta(0, self.scheduler.room, server=self._server, v=self.version) if letter.ours else UNSET
 
     def _encode(self, job: Job, result: Any, error: BaseException | None, meta: Any) -> bytes:
         codec = job.letter.codec

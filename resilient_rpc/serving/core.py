@@ -18,6 +18,7 @@ from resilient_rpc.serving.addresses import Addresses
 from resilient_rpc.serving.admission import Gatekeeper
 from resilient_rpc.serving.answers import Answers
 from resilient_rpc.serving.around import Around
+from resilient_rpc.serving.blocked import reporter
 from resilient_rpc.serving.control import Control
 from resilient_rpc.serving.depth import EVERY, Depth
 from resilient_rpc.serving.door import Door
@@ -25,6 +26,7 @@ from resilient_rpc.serving.draining import Drain
 from resilient_rpc.serving.executor import Executor
 from resilient_rpc.serving.home import Home
 from resilient_rpc.serving.intake import BadAddress, Intake
+from resilient_rpc.serving.introspection import Introspection
 from resilient_rpc.serving.job import Job, Letter
 from resilient_rpc.serving.letters import Letters
 from resilient_rpc.serving.options import ServingOptions
@@ -75,12 +77,17 @@ class Serving:
             worked_off=self.outbox.flush,
             # What waits is not acked: if all that may be unacked waited, nothing would be delivered that could run.
             places=max(options.unacked - options.concurrency, 0),
+            blocked=reporter(hub, queue.service),
         )
         scheduler = self._scheduler = answers.scheduler = self._executor.scheduler
         self._door = Door(filters, options.limits, queue.name, hub, answers.refuse) if filters is not None else None
         keeper = Gatekeeper(options.admission, scheduler) if options.admission is not None else None
         addresses = Addresses(options.reply_prefixes)
-        self._intake = Intake(methods, options.limits, addresses, answers.refuse, options.policies, keeper)
+        own = self._introspection = Introspection(
+            methods, name, health=self.health, answer=answers.give, refuse=answers.refuse, allow=options.allow
+        )
+        answers.version = own.version
+        self._intake = Intake(methods, options.limits, addresses, answers.refuse, options.policies, keeper, own.serve)
         users = self._users = Users(transport.user)
         self.senders = users if options.require_user_id else None
         home = letters.home = Home.of(
@@ -287,6 +294,11 @@ class Serving:
     def stuck(self) -> list[str]:
         """Methods of which a thread still runs, which nobody can stop; after `drain`."""
         return self._executor.in_threads()
+
+    def refresh(self) -> None:
+        """A method or an error was registered."""
+        self._introspection.refresh()
+        self._answers.version = self._introspection.version
 
     def health(self) -> dict[str, Any]:
         """What a probe wants to know: connected, running, waiting, unconfirmed, refused or late.

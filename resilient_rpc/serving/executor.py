@@ -18,7 +18,7 @@ from resilient_rpc.serving.around import Around, Slots
 from resilient_rpc.serving.endings import contained, given_up, in_progress, interrupted, why_cancelled
 from resilient_rpc.serving.job import Job
 from resilient_rpc.serving.scheduler import Scheduler
-from resilient_rpc.serving.steps import Waiting, first_step, first_step_in
+from resilient_rpc.serving.steps import BLOCKED, Waiting, first_step, first_step_in
 from resilient_rpc.serving.threads import Threads
 from resilient_rpc.transport.deadlines import Deadlines
 
@@ -45,12 +45,15 @@ class Executor:
         *,
         worked_off: Callable[[], None] = lambda: None,
         places: int = 1_000,
+        blocked: Callable[[Job, float], None] = lambda *_: None,
     ) -> None:
         """`done` takes what becomes of each call; `worked_off` is told when none is left that could run now.
 
+        `blocked` is told which call has held the loop, and for how many seconds, once it was more than `BLOCKED`.
+
         `places`: calls that may wait without a slot, so that there is still something delivered for those with one.
         """
-        self._loop, self._done, self._worked_off = loop, done, worked_off
+        self._loop, self._done, self._worked_off, self._blocked = loop, done, worked_off, blocked
         self.scheduler = Scheduler(loop, slots, places, pump=self._pump, refuse=self._refuse)
         self.add = self.scheduler.add  # queues the calls of a message, and starts what there are slots for
         self.step_out, self.step_in = self.scheduler.step_out, self.scheduler.step_in
@@ -170,9 +173,13 @@ class Executor:
             error = contained(job, raised)
         else:
             job.busy = time.perf_counter() - begin
+            if job.busy > BLOCKED:
+                self._blocked(job, job.busy)
             self._suspend(job, task)
-            return Waiting(awaited, variables, job)
+            return Waiting(awaited, variables, self._blocked, job)
         job.busy = job.seconds = time.perf_counter() - begin
+        if job.busy > BLOCKED:
+            self._blocked(job, job.busy)
         self._together = False
         self.scheduler.leave(job)
         self._finish(job, result, error)

@@ -21,6 +21,7 @@ from resilient_rpc.errors import (
     Expired,
     Interrupted,
     MalformedMessage,
+    MethodNotFound,
     ProtocolError,
     Refused,
     RpcError,
@@ -47,6 +48,10 @@ Answer = Callable[[Letter, Any, RpcError], None]
 """Sends an error reply: the letter, the id of the call, the error."""
 
 
+Own = Callable[[Letter, Incoming, float, float], bool]
+"""Answers a call to none of the service's methods: its letter, itself, its deadline, when it came. False: it cannot."""
+
+
 class BadAddress(ProtocolError):
     """The reply address is not one that this server publishes to."""
 
@@ -62,12 +67,13 @@ class Intake:
         answer: Answer,
         policies: Sequence[Policy] = (),
         gatekeeper: Gatekeeper | None = None,
+        own: Own = lambda *_: False,
     ) -> None:
         self._methods, self._limits, self._addresses, self._answer = methods, limits, addresses, answer
         self._plan = Plan(policies)
         self.numbers = itertools.count(1)
         self._age = QueueAge()
-        self._gatekeeper = gatekeeper
+        self._gatekeeper, self._own = gatekeeper, own
 
     def open(self, session: Consumer, delivery: Delivery) -> Letter:
         """The envelope alone. Raises `BadAddress` if an answer could not be sent anywhere we may publish to."""
@@ -118,7 +124,8 @@ class Intake:
                         self._check(gatekeeper, letter, item, deadline - arrived, age, arrived, len(jobs))
                     job = self._job(letter, item, delivery, deadline, arrived)
                 except RpcError as error:
-                    self._answer(letter, _id_of(item), error)
+                    if type(error) is not MethodNotFound or not self._own(letter, item, deadline, arrived):
+                        self._answer(letter, id_of(item), error)
                     continue
                 jobs.append(job)
             else:
@@ -179,7 +186,7 @@ class Intake:
         arguments = method.binder.bind(codec, params)
         if method.binder.context_name is not None:
             arguments = method.binder.give_context(arguments, context)
-        return Job(letter, next(self.numbers), method, arguments[0], arguments[1], context, _id_of(item))
+        return Job(letter, next(self.numbers), method, arguments[0], arguments[1], context, id_of(item))
 
     def _repeatable(self, method: Method, key: str | None, safety: Safety, redelivered: bool) -> Safety:
         """The safety class of a call with a key, or that should have one, or was delivered before; or a refusal."""
@@ -221,5 +228,6 @@ def _told(delivery: Delivery) -> Safety | None:
         return None
 
 
-def _id_of(item: Incoming) -> Any:
+def id_of(item: Incoming) -> Any:
+    """What the reply to a call is to name, or `NO_ID`."""
     return NO_ID if item.id is UNSET else item.id

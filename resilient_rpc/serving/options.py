@@ -7,6 +7,7 @@ from typing import Any
 
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.policy import Policy
+from resilient_rpc.serving.access import Allow
 from resilient_rpc.serving.addresses import DEFAULT_PREFIXES
 from resilient_rpc.serving.admission import Admission
 from resilient_rpc.serving.around import TENANT
@@ -41,6 +42,8 @@ class ServingOptions:
     backlog_limit: int | None = None
     """Messages in the queue from which on `QueueLimit` is announced; None: nobody looks by himself."""
     admission: Admission | None = field(default_factory=Admission)
+    allow: Allow | None = None
+    """What calls to the methods that every server has are asked for; registered methods have their own."""
 
     @property
     def unacked(self) -> int:

@@ -11,17 +11,21 @@ from resilient_rpc.context import enter_context
 from resilient_rpc.serving.around import Around
 from resilient_rpc.serving.job import Job
 
+BLOCKED = 0.1
+"""Seconds for which one step of a call may hold the loop before that is reported."""
+
 
 class Waiting:
     """The rest of a handler that waits for something, in its own context variables; counts its time on the loop."""
 
-    __slots__ = ("_awaited", "_job", "_variables")
+    __slots__ = ("_awaited", "_blocked", "_job", "_variables")
 
-    def __init__(self, awaited: Any, variables: Variables, job: Job) -> None:
-        self._awaited, self._variables, self._job = awaited, variables, job
+    def __init__(self, awaited: Any, variables: Variables, blocked: Callable[[Job, float], None], job: Job) -> None:
+        """`blocked` is told of steps that take more than `BLOCKED`, and of how many seconds."""
+        self._awaited, self._variables, self._blocked, self._job = awaited, variables, blocked, job
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        job, run, awaited = self._job, self._variables.run, self._awaited
+        job, run, awaited, blocked = self._job, self._variables.run, self._awaited, self._blocked
         coroutine: Any = job.coroutine
         while True:
             try:
@@ -35,7 +39,10 @@ class Waiting:
             except StopIteration as stop:
                 return stop.value
             finally:
-                job.busy += time.perf_counter() - begin
+                seconds = time.perf_counter() - begin
+                job.busy += seconds
+                if seconds > BLOCKED:
+                    blocked(job, seconds)
 
 
 def first_step(job: Job) -> Any:

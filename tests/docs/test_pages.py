@@ -22,6 +22,7 @@ TOLD_ELSEWHERE = {"README.md", "interop.md", "tutorial.md", "tutorial-servers.md
 IN_MEMORY = [
     "index.md",
     "admission.md",
+    "discovery.md",
     "exactly-once.md",
     "policies.md",
     "plugins.md",
