@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import secrets
 import time
@@ -44,6 +45,8 @@ async def server(options: Namespace) -> None:
         await asyncio.sleep(seconds)
         return {"n": n}
 
+    gc.collect()
+    gc.freeze()  # as `Server.run` does
     async with ours:
         say(event="ready")
         await asyncio.Event().wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import math
 import os
 import signal
@@ -37,11 +38,15 @@ class Foreground:
         """
         before = {number: signal.getsignal(number) for number in SIGNALS}
         self._resort = LastResort()
+        # What is there by now stays: a full collection would go through all of it again, and hold every call for 40 ms.
+        gc.collect()
+        gc.freeze()
         try:
             asyncio.run(self._serve())  # may hang at its end: it waits for tasks, and for threads of `to_thread`
         finally:
             self._resort.call_off()
             self._asked = False
+            gc.unfreeze()
             for number, handler in before.items():
                 if handler is not None:  # None: it was not set by Python, which cannot set it again
                     signal.signal(number, handler)

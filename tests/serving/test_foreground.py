@@ -131,3 +131,31 @@ def test_one_that_was_asked_before_it_ran_ends_as_it_begins(service: str) -> Non
     before = signal.getsignal(signal.SIGTERM)
     server.run()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+FROZEN = """
+import gc, threading
+from resilient_rpc import Client, Server
+
+server = Server("memory://frozen", service="shop")
+
+@server.method
+def frozen() -> int:
+    return gc.get_freeze_count()
+
+def call():
+    with Client("memory://frozen") as client:
+        print(client.call("shop.frozen") > 1000)
+    server.drain()
+
+caller = threading.Thread(target=call)
+caller.start()
+server.run()
+caller.join()
+print(gc.get_freeze_count())
+"""
+
+
+def test_no_collection_goes_through_what_was_there_before_the_server_ran() -> None:
+    done = subprocess.run([sys.executable, "-c", FROZEN], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["True", "0"]), done.stderr
