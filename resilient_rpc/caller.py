@@ -72,6 +72,8 @@ class CallerOptions:
     links: int = 1
     link: LinkOptions = field(default_factory=LinkOptions)
     naming: Naming = field(default_factory=Naming)
+    timeout_given: bool = True
+    """False: `timeout` is what a client has that names none."""
 
     def __post_init__(self) -> None:
         check_timeout(self.timeout, "timeout")
@@ -84,6 +86,10 @@ class CallerOptions:
             return self.safety
         return self.safety.get(method, UNSAFE)
 
+    def names(self, method: str) -> bool:
+        """Whether the client was told the class of a method."""
+        return self.safety is not UNSAFE if isinstance(self.safety, Safety) else method in self.safety
+
 
 class Caller:
     """Bound to one pool, and so to the loop that the pool lives on; used from any thread through a runtime."""
@@ -91,7 +97,7 @@ class Caller:
     def __init__(self, options: CallerOptions, events: Events, stats: CallStats, plain: Collection[str] = ()) -> None:
         self.options, self.stats, self._plain = options, stats, plain
         self._events = events
-        self.chain = Chain(options.policies, self._carry)
+        self.chain = self._chained(options.policies)
         self._pool: Pool | None = None
         self._shallow = options.link.limits.max_depth
         self._codec = options.codec
@@ -99,8 +105,11 @@ class Caller:
 
     def install(self, policies: Sequence[Policy]) -> None:
         """Send the calls from here on through other policies; those under way end as they began."""
-        self.chain = Chain(policies, self._carry)
+        self.chain = self._chained(policies)
         self._posting = None
+
+    def _chained(self, policies: Sequence[Policy]) -> Chain:
+        return Chain(policies, self._carry)
 
     @property
     def posting(self) -> Posting:

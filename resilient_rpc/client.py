@@ -30,7 +30,9 @@ class Client(Face):
         url: ``amqp://user:password@host1,host2/vhost``, ``amqps://...`` or ``memory://name``.
         policies: The chain, the outermost first; None: `default_policies()`. A list is taken as it is.
         timeout: Seconds for a call where the call itself does not say; covers everything from the call to its result.
+            None: 30, or with `discover` what the method declares.
         safety: What a repeat of a call would do, where the call does not say: one class, or a map from method to class.
+        discover: Ask services what their methods declare, and go by it where neither a call nor `safety` says more.
         errors: Subclasses of `ApplicationError` to raise for the errors that carry their `type`.
         codec: ``json`` or ``msgpack``.
         batching: How calls are joined to messages; None: each travels alone.

@@ -22,6 +22,7 @@ _KINDS = inspect.Parameter
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 RESERVED = "rpc."
 """How the names of methods begin that every server has; JSON-RPC reserves it for such."""
+PING, HEALTH, DISCOVER = f"{RESERVED}ping", f"{RESERVED}health", f"{RESERVED}discover"
 
 
 def split_method(method: str) -> tuple[str, str]:

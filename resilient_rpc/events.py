@@ -223,6 +223,19 @@ class QueueLimit(Event, frozen=True, kw_only=True):
     limit: int
 
 
+class ServiceDiscovered(Event, frozen=True, kw_only=True):
+    """A client with ``discover=True`` has asked a service what it offers; `error` is why it does not know."""
+
+    log_level: ClassVar[int] = logging.INFO
+
+    service: str
+    version: str = ""
+    """Of its contract."""
+    methods: int = 0
+    """How many it has."""
+    error: BaseException | None = None
+
+
 class LoopBlocked(Event, frozen=True, kw_only=True):
     """Work on the I/O loop, or a handler on a server's loop, held it so long that everything else on it had to wait."""
 

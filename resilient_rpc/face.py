@@ -13,12 +13,13 @@ from resilient_rpc.caller import Caller, CallerOptions, default_policies
 from resilient_rpc.chain import Plan
 from resilient_rpc.chain.classes import check_classes
 from resilient_rpc.chain.reload import hand_over
+from resilient_rpc.discovering import DiscoveringCaller
 from resilient_rpc.errors import ConfigurationError, RemoteError, UsageError
 from resilient_rpc.events import ChainReloaded, Event, Events, ReloadFailed
 from resilient_rpc.names import check_name
 from resilient_rpc.policy import Policy
 from resilient_rpc.service import Service
-from resilient_rpc.settings import check_safety
+from resilient_rpc.settings import check_flag, check_safety
 from resilient_rpc.stats import CallStats, StatsSnapshot
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.naming import Naming
@@ -38,8 +39,9 @@ class Settings(TypedDict, total=False):
     """The keywords of `Client` and `AsyncClient`, for type checkers; defaults and meanings stand at `Client`."""
 
     policies: Sequence[Policy] | None
-    timeout: float
+    timeout: float | None
     safety: Safety | str | Mapping[str, Safety | str]
+    discover: bool
     errors: Iterable[type[RemoteError]]
     codec: str
     batching: Batching | None
@@ -81,6 +83,8 @@ class How(Sent, total=False):
     """The type of the result."""
 
 
+DEFAULT_TIMEOUT = 30.0
+"""Seconds for the calls of a client that was given no timeout."""
 CODEC_NAMES = {"json": JSON.content_type, "msgpack": "application/msgpack"}
 
 
@@ -95,8 +99,9 @@ class Face:
         url: str,
         *,
         policies: Sequence[Policy] | None = None,
-        timeout: float = 30.0,
+        timeout: float | None = None,
         safety: Safety | str | Mapping[str, Safety | str] = Safety.UNSAFE,
+        discover: bool = False,
         errors: Iterable[type[RemoteError]] = (),
         codec: str = "json",
         batching: Batching | None = Batching(),  # noqa: B008 - frozen
@@ -120,7 +125,8 @@ class Face:
         self._plan = _plan(policies, safeties)
         self._options = CallerOptions(
             policies=self._plan.policies,
-            timeout=timeout,
+            timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
+            timeout_given=timeout is not None,
             safety=safeties,
             errors=_registry(errors),
             codec=CODECS[_content_type(codec)],
@@ -141,6 +147,7 @@ class Face:
         )
         self._events = Events()
         self._stats = CallStats()
+        self._discover = check_flag(discover, "discover")
         self._plain: set[str] = set()
         self._caller: Caller | None = None
         self._newest: Caller | None = None
@@ -233,7 +240,8 @@ class Face:
         with self._reloading:  # none may begin with the chain of before while another one takes its place
             if self._closed:
                 raise UsageError("the client is closed")
-            self._newest = Caller(self._options, self._events, self._stats, self._plain)
+            kind = DiscoveringCaller if self._discover else Caller
+            self._newest = kind(self._options, self._events, self._stats, self._plain)
             return self._newest
 
 

@@ -191,12 +191,12 @@ async def _settle(link: Link, call: Call, post: Post) -> Any:
 
 def as_cast(call: Call, ttl: float | None) -> Cast:
     """The cast that a call describes."""
-    return Cast(**_fields(call), ttl=None if ttl is None else check_timeout(ttl, "ttl"))
+    return Cast(**fields_of(call), ttl=None if ttl is None else check_timeout(ttl, "ttl"))
 
 
 def as_raw(call: Call, properties: Any) -> RawCall:
     """The question that a call describes."""
-    return RawCall(**_fields(call), properties=properties)
+    return RawCall(**fields_of(call), properties=properties)
 
 
 def check_raw(queue: Any, body: Any, properties: Any) -> None:
@@ -238,7 +238,8 @@ def _said(answer: Answer, outcome: Any) -> tuple[str, Any]:
     return (meta.server if meta is not None else None) or "", outcome
 
 
-def _fields(call: Call) -> dict[str, Any]:
+def fields_of(call: Call) -> dict[str, Any]:
+    """What makes another call of it, of whatever kind."""
     return {name: getattr(call, name) for name in Call.__struct_fields__}
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from resilient_rpc.call import NO_TAGS, READ_ONLY
 from resilient_rpc.context import Context
-from resilient_rpc.contract import RESERVED, Methods
+from resilient_rpc.contract import DISCOVER, HEALTH, PING, Methods
 from resilient_rpc.errors import Expired, InvalidParams, Refused, RpcError
 from resilient_rpc.openrpc import describe
 from resilient_rpc.serving.access import Allow, check_access
@@ -24,7 +24,6 @@ from resilient_rpc.serving.job import Letter
 from resilient_rpc.wire.codec import Codec
 from resilient_rpc.wire.envelope import Incoming, Meta
 
-PING, HEALTH, DISCOVER = f"{RESERVED}ping", f"{RESERVED}health", f"{RESERVED}discover"
 MOST_PARAMS = 64
 """Bytes of params that are looked into: they have to be empty."""
 _NO_META = Meta()
