@@ -250,7 +250,7 @@ class TestCalling:
     @pytest.mark.parametrize(
         ("settings", "name"),
         [
-            ({"timeout": 0}, "timeout"), ({"timeout": None}, "timeout"), ({"links": 0}, "links"),
+            ({"timeout": 0}, "timeout"), ({"timeout": "1"}, "timeout"), ({"links": 0}, "links"),
             ({"links": True}, "links"),
             ({"codec": "pickle"}, "codec"), ({"safety": "x"}, "safety"), ({"safety": {"a.b": "x"}}, "safety"),
             ({"errors": [ValueError]}, "errors"), ({"errors": [ApplicationError]}, "errors"),
