@@ -16,7 +16,7 @@
     │  ├─ ConnectionLost
     │  └─ ServerLost
     ├─ DeadlineExceeded           also TimeoutError; .stage says where the time went
-    ├─ RemoteError                the server answered with an error: .code .type .message .details
+    ├─ RemoteError                the server answered: .code .type .message .details
     │  ├─ MethodNotFound, InvalidParams, ApplicationError
     │  ├─ Overloaded, Expired, Draining, Refused, DependencyUnavailable
     │  └─ InProgress, KeyReused, Interrupted
@@ -25,7 +25,7 @@
     │  ├─ TooLarge
     │  ├─ UnsupportedContent
     │  └─ FilterRefused
-    ├─ PolicyFailed               a policy raised what is no RpcError, or returned no Reply; .policy names it
+    ├─ PolicyFailed               a policy broke the rules; .policy names it
     ├─ UsageError                 also RuntimeError; called from where it cannot work
     └─ ConfigurationError         also ValueError; found when built, not when called
 
