@@ -263,12 +263,25 @@ def test_the_table_of_codes_is_that_of_the_module() -> None:
     assert rows_of(ERRORS, "Codes on the wire") == expected
 
 
+def _raised() -> set[str]:
+    """The names of all errors but those that only group others."""
+    kinds = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, RpcError)]
+    groups = {errors.RpcError, errors.TransportError, errors.ProtocolError}
+    return {kind.__name__ for kind in kinds if kind not in groups}
+
+
 def test_the_table_of_local_errors_says_what_the_classes_say() -> None:
-    on_the_wire = {row.error for row in CODES.values()}
-    for name, _, certainty, retryable in rows_of(ERRORS, "Errors that never crossed the wire"):
+    rows = rows_of(ERRORS, "Errors that never crossed the wire")
+    for name, _, certainty, retryable, counted in rows:
         kind: type[RpcError] = getattr(errors, name)
-        assert kind not in on_the_wire
-        assert (certainty, retryable) == (str(kind.certainty), _yes(kind.retryable)), name
+        said = [str(kind.certainty), _yes(kind.retryable), _yes(kind.counted)]
+        assert [certainty, retryable, counted] == said, name
+    assert {row[0] for row in rows} == _raised() - {row.error.__name__ for row in CODES.values()}
+
+
+def test_each_error_has_a_line_on_what_to_do() -> None:
+    named = [name for row in rows_of(ERRORS, "What to do") for name in row[0].split(", ")]
+    assert sorted(named) == sorted(_raised())
 
 
 # -- how-a-call-travels.md
