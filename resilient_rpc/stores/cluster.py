@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
@@ -35,6 +35,9 @@ class Cluster:
         self._nodes: dict[Address, Node] = {}
         self._moved = False
         self._slots = Lookup(self._load)
+
+    def launch(self, _: Sequence[Step], __: Callable[[bool], None]) -> None:
+        """As `Nodes`; here steps are sorted by slots first."""
 
     async def run(self, steps: Sequence[Step]) -> None:
         """As `Nodes`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -14,7 +13,8 @@ from resilient_rpc.stores.base import New, TakenOver
 from resilient_rpc.stores.cluster import Cluster
 from resilient_rpc.stores.connect import Kind, RedisUrl
 from resilient_rpc.stores.errors import StoreError
-from resilient_rpc.stores.faults import Reason, unavailable
+from resilient_rpc.stores.faults import unavailable
+from resilient_rpc.stores.flight import Flight
 from resilient_rpc.stores.nodes import Nodes, Single
 from resilient_rpc.stores.sentinels import Sentinels
 from resilient_rpc.stores.steps import Step, disown
@@ -25,26 +25,11 @@ MAX_STEPS = 128
 """In one message: Redis does nothing else meanwhile, 10 µs for each."""
 MAX_BYTES = 1 << 20
 """Of one message with more than one step."""
-STALLED = 0.02
-"""Seconds by which a timer is late when something held the loop."""
 MAX_DISOWNED = 1000
 """Lost claims that are being returned."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between attempts to return one."""
 _NODES: Mapping[Kind, Callable[[RedisUrl], Nodes]] = {"single": Single, "sentinel": Sentinels, "cluster": Cluster}
-
-
-class _Flight:
-    """A message on its way."""
-
-    __slots__ = ("due", "expired", "steps", "task", "timer")
-
-    def __init__(self, steps: list[Step]) -> None:
-        self.steps = steps
-        self.due = steps[0].until
-        self.expired = False
-        self.timer: asyncio.TimerHandle
-        self.task: asyncio.Task[None]
 
 
 class Lane:
@@ -56,7 +41,7 @@ class Lane:
         self._timeout = timeout
         self._limit = flights
         self._coalescer: Coalescer[Step] = Coalescer(self._loop, self._flush)
-        self._flights: set[_Flight] = set()
+        self._flights: set[Flight] = set()
         self._disowning: set[asyncio.Task[None]] = set()
         self._beside: set[asyncio.Task[None]] = set()
 
@@ -74,8 +59,9 @@ class Lane:
         """Fail what is waiting, end what is under way, close the connections."""
         while self._coalescer.inbox:
             self._coalescer.inbox.popleft().fail(unavailable("closed", sent=False))
-        while tasks := [*(flight.task for flight in self._flights), *self._disowning, *self._beside]:
-            await end_all(tasks)
+        while self._flights or self._disowning or self._beside:
+            carried = [task for flight in [*self._flights] if (task := flight.cancel()) is not None]
+            await end_all([*carried, *self._disowning, *self._beside])
         await self.nodes.aclose()
 
     def _flush(self) -> None:
@@ -87,11 +73,9 @@ class Lane:
         while self._coalescer.inbox and len(self._flights) < self._limit:
             steps = self._take()
             if steps:
-                flight = _Flight(steps)
+                flight = Flight(steps, self.nodes, self._loop, self._landed)
                 self._flights.add(flight)
-                flight.timer = self._loop.call_at(flight.due, self._late, flight)
-                flight.task = self._loop.create_task(self._carry(flight))
-                flight.task.add_done_callback(functools.partial(self._landed, flight))
+                flight.start(self._timeout)
 
     def _take(self) -> list[Step]:
         inbox, now = self._coalescer.inbox, self._loop.time()
@@ -108,33 +92,9 @@ class Lane:
             size += step.size
         return steps
 
-    def _late(self, flight: _Flight) -> None:
-        now = self._loop.time()
-        if now - flight.due > STALLED:  # the loop was held up, not Redis: its answer may lie there unread
-            flight.due = now + self._timeout / 2
-            flight.timer = self._loop.call_at(flight.due, self._late, flight)
-            return
-        flight.expired = True
-        flight.task.cancel()
-
-    async def _carry(self, flight: _Flight) -> None:
-        try:
-            await self.nodes.run(flight.steps)
-        except StoreError as error:
-            for step in flight.steps:
-                step.fail(type(error)(str(error), reason=error.reason, written=False, retry_after=error.retry_after))
-        except Exception as error:  # of ours, or of redis-py: nobody may wait for ever
-            log.exception("steps could not be carried out")
-            for step in flight.steps:
-                step.fail(StoreError(f"{error!r:.200}", written=None if step.sent else False))
-
-    def _landed(self, flight: _Flight, _: asyncio.Task[None]) -> None:
+    def _landed(self, flight: Flight) -> None:
         self._flights.discard(flight)
-        flight.timer.cancel()
-        reason: Reason = "timeout" if flight.expired else "closed"
         for step in flight.steps:
-            if step.result is None and not step.future.done():
-                step.fail(unavailable(reason, sent=step.sent))
             if step.owner and _nobody_has(step) and len(self._disowning) < MAX_DISOWNED:
                 _keep(self._loop.create_task(self._disown(step)), self._disowning)
         if self._coalescer.inbox:

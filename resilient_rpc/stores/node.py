@@ -57,6 +57,45 @@ class Node:
             log.info("the Redis at %s answers again", self.name)
         return self._settle(groups, answers)
 
+    def launch(self, group: Group, done: Callable[[bool], None]) -> Stream | None:
+        """Send a group at once, on a connection that is idle; None: there is none, and nothing was sent.
+
+        `done` is called once, with True when each step is settled; with False they are to be `run`, for that is where
+        everything but an answer is dealt with. A lone step waits for two turns of the loop less than there.
+        """
+        if self.gate.shut or not self._idle:
+            return None
+        stream = self._idle.pop()
+        if not stream.usable:
+            return None
+        number = b"%d" % next(self._numbers)
+
+        def answered(answers: list[Any] | Exception) -> None:
+            answer = answers[0] if isinstance(answers, list) else None
+            if _is_of(answer, number, len(group)):
+                self._idle.append(stream)
+                self.gate.passed()
+                self._settle([group], [answer])
+                done(True)
+                return
+            for step in group:
+                step.lost = not isinstance(answer, ResponseError)
+            if isinstance(answer, ResponseError):
+                self._idle.append(stream)
+            else:
+                stream.close()
+            done(False)
+
+        for step in group:
+            step.sent = True
+        stream.send([pack(*command(group, number, whole=False))], 1, answered)
+        return stream
+
+    def abandon(self, stream: Stream) -> None:
+        """Nobody waits any longer for what was launched."""
+        stream.close()
+        self._failed("timeout")
+
     async def ask(self, *words: Argument) -> Any:
         """One command that is no step. Raises `ResponseError` for one of Redis, OSError for none."""
         stream = await self._connected()

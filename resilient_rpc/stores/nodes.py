@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from resilient_rpc.stores.connect import Address, RedisUrl
@@ -13,6 +14,9 @@ from resilient_rpc.stores.steps import Step
 
 class Nodes(Protocol):
     """Belongs to one loop."""
+
+    def launch(self, steps: Sequence[Step], done: Callable[[bool], None]) -> Callable[[], None] | None:
+        """As `Node.launch`, where it is known at once to which; returned is what gives it up."""
 
     async def run(self, steps: Sequence[Step]) -> None:
         """Settle each step, or raise what keeps all of them from being carried out."""
@@ -30,6 +34,10 @@ class Single:
     def __init__(self, url: RedisUrl) -> None:
         self._node = node_at(url, url.addresses[0])
 
+    def launch(self, steps: Sequence[Step], done: Callable[[bool], None]) -> Callable[[], None] | None:
+        """As `Nodes`."""
+        return launch(self._node, steps, done)
+
     async def run(self, steps: Sequence[Step]) -> None:
         """As `Nodes`."""
         for group, _ in await self._node.run([steps]):
@@ -45,6 +53,12 @@ class Single:
     async def aclose(self) -> None:
         """As `Nodes`."""
         await self._node.aclose()
+
+
+def launch(node: Node, steps: Sequence[Step], done: Callable[[bool], None]) -> Callable[[], None] | None:
+    """To a node that is known to be the one, unless it is in doubt."""
+    stream = None if node.suspect else node.launch(steps, done)
+    return None if stream is None else functools.partial(node.abandon, stream)
 
 
 def node_at(url: RedisUrl, address: Address, *, sentinel: bool = False) -> Node:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from resilient_rpc.stores.connect import Address, RedisUrl
 from resilient_rpc.stores.errors import StoreError, StoreRefused
 from resilient_rpc.stores.lookup import Lookup, answer_of, first_of
 from resilient_rpc.stores.node import Node
-from resilient_rpc.stores.nodes import fail, node_at
+from resilient_rpc.stores.nodes import fail, launch, node_at
 from resilient_rpc.stores.steps import Step
 
 
@@ -20,6 +20,11 @@ class Sentinels:
         self._url = url
         self._address: Address | None = None
         self._master = Lookup(self._find)
+
+    def launch(self, steps: Sequence[Step], done: Callable[[bool], None]) -> Callable[[], None] | None:
+        """As `Nodes`."""
+        node = self._master.value
+        return None if node is None else launch(node, steps, done)
 
     async def run(self, steps: Sequence[Step]) -> None:
         """As `Nodes`."""

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from hiredis import ProtocolError, Reader, pack_command
 from redis.exceptions import AskError, MovedError, NoScriptError, ResponseError, TryAgainError
 
 Argument = bytes | str | int
+Answered = Callable[["list[Any] | Exception"], None]
 _KINDS: dict[str, type[ResponseError]] = {"NOSCRIPT": NoScriptError, "TRYAGAIN": TryAgainError}
 _PLACES: dict[str, type[AskError]] = {"MOVED": MovedError, "ASK": AskError}
 MAX_TEXT = 512
@@ -63,7 +64,7 @@ class Stream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._answers: list[Any] = []
         self._missing = 0
-        self._asking: asyncio.Future[list[Any]] | None = None
+        self._answered: Answered | None = None
         self._gone: asyncio.Future[None] = self._loop.create_future()
         """Set when the loop has closed the socket: it may end before that otherwise."""
 
@@ -91,19 +92,30 @@ class Stream(asyncio.Protocol):
 
     async def exchange(self, packed: Sequence[bytes], count: int) -> list[Any]:
         """Send commands and return their `count` answers, errors of Redis among them. Raises `Lost`, `Garbled`."""
-        if self._transport is None:
-            raise Lost("the connection was closed")
-        self._missing, self._answers = count, []
         asking: asyncio.Future[list[Any]] = self._loop.create_future()
-        self._asking = asking
+
+        def answered(answers: list[Any] | Exception) -> None:
+            if asking.done():
+                return
+            if isinstance(answers, Exception):
+                asking.set_exception(answers)
+            else:
+                asking.set_result(answers)
+
+        self.send(packed, count, answered)
         try:
-            self._transport.write(b"".join(packed))
             return await asking
         except BaseException:
             self.close()  # what is still to come would be taken for another's answer
             raise
-        finally:
-            self._asking = None
+
+    def send(self, packed: Sequence[bytes], count: int, answered: Answered) -> None:
+        """As `exchange`, without waiting: `answered` is called once, with the answers or with what is raised there."""
+        if self._transport is None:
+            answered(Lost("the connection was closed"))
+            return
+        self._missing, self._answers, self._answered = count, [], answered
+        self._transport.write(b"".join(packed))
 
     def close(self) -> None:
         """End it; whoever waits gets `Lost`."""
@@ -128,8 +140,7 @@ class Stream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Some of the answers."""
-        asking = self._asking
-        if asking is None or asking.done():
+        if self._answered is None:
             self._end(Lost("Redis sent what nobody had asked for"))
             return
         try:
@@ -137,11 +148,13 @@ class Stream(asyncio.Protocol):
             while self._missing and (answer := self._reader.gets()) is not False:
                 self._answers.append(answer)
                 self._missing -= 1
+                if isinstance(answer, ResponseError) and "Protocol error" in str(answer):
+                    self.close()  # as Redis does after it
         except ProtocolError as error:
             self._end(Garbled(f"what came is no RESP: {error!s:.200}"))
             return
         if not self._missing:
-            asking.set_result(self._answers)
+            self._tell(self._answers)
 
     def connection_lost(self, error: Exception | None) -> None:
         """It ended."""
@@ -151,8 +164,12 @@ class Stream(asyncio.Protocol):
 
     def _end(self, error: Lost | Garbled) -> None:
         self.close()
-        if self._asking is not None and not self._asking.done():
-            self._asking.set_exception(error)
+        self._tell(error)
+
+    def _tell(self, answers: list[Any] | Exception) -> None:
+        answered, self._answered = self._answered, None
+        if answered is not None:
+            answered(answers)
 
 
 def _said(text: str) -> ResponseError:

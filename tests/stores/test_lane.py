@@ -24,7 +24,7 @@ def test_an_error_that_nobody_expected_leaves_nobody_waiting(
     async def work() -> list[Any]:
         return await asyncio.gather(begin(store), begin(store), return_exceptions=True)
 
-    with caplog.at_level(logging.ERROR, "resilient_rpc.stores.lane"):
+    with caplog.at_level(logging.ERROR, "resilient_rpc.stores.flight"):
         found = on_a_loop(store, work)
     assert [type(one) for one in found] == [StoreError, StoreError]
     assert found[0] is not found[1]

@@ -98,6 +98,17 @@ def test_what_is_no_resp_ends_the_connection() -> None:
     with_server(saying(b"?what\r\n"), work)
 
 
+def test_a_connection_that_redis_is_about_to_close_is_not_used_again() -> None:
+    async def work(endpoint: Endpoint) -> None:
+        stream = Stream(endpoint)
+        await stream.connect()
+        (answer,) = await stream.exchange([pack("A")], 1)
+        assert "Protocol error" in str(answer)
+        assert not stream.usable
+
+    with_server(saying(b"-ERR Protocol error: unauthenticated multibulk length\r\n"), work)
+
+
 def test_what_nobody_has_asked_for_ends_the_connection() -> None:
     hung_up: asyncio.Queue[bytes] = asyncio.Queue()
 
