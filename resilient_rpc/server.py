@@ -98,12 +98,13 @@ class Server:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self._methods = Methods(service)
         self._plan = Plan(policies)
+        self.grace = check_timeout(grace, "grace")
         self._options = ServingOptions(
             concurrency=concurrency,
             prefetch=prefetch,
             batching=batching,
             limits=limits,
-            grace=check_timeout(grace, "grace"),
+            grace=self.grace,
             reply_prefixes=reply_prefixes,
             filters=check_filters(filters),
             policies=self._plan.policies,

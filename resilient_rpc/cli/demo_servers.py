@@ -15,8 +15,8 @@ from types import MappingProxyType
 from typing import Any
 
 from resilient_rpc.cli import demo_service
+from resilient_rpc.cli.announce import READY
 from resilient_rpc.cli.fail import one_line
-from resilient_rpc.cli.serve import READY
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.server import Server
 from resilient_rpc.transport.base import Transport

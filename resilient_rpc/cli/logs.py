@@ -15,6 +15,7 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
-def log_to_stderr(level: LogLevel) -> None:
-    """Write records of this level and above to stderr."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def log_to_stderr(level: LogLevel, *, of_process: bool = False) -> None:
+    """Write records of this level and above to stderr; with the process, where several write there."""
+    process = "[%(process)d] " if of_process else ""
+    logging.basicConfig(level=level.upper(), format=f"%(asctime)s %(levelname)s {process}%(name)s: %(message)s")

@@ -1,25 +1,23 @@
-"""``resilient-rpc serve``: runs a server until it is told to stop."""
+"""``resilient-rpc serve``: runs a server until it is told to stop, in this process or in workers."""
 
 from __future__ import annotations
 
-import logging
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from resilient_rpc.cli.announce import READY, announce
 from resilient_rpc.cli.fail import USAGE, fail
 from resilient_rpc.cli.logs import LogLevel, log_to_stderr
 from resilient_rpc.cli.target import load_server
+from resilient_rpc.cli.workers.count import Count
+from resilient_rpc.cli.workers.plan import Restarts
+from resilient_rpc.cli.workers.process import Orders
+from resilient_rpc.cli.workers.supervisor import LOOK, Supervisor
+from resilient_rpc.cli.workers.watch import check_reload
 from resilient_rpc.errors import ConfigurationError, UsageError
-from resilient_rpc.events import ConnectionStateChanged
-from resilient_rpc.server import Server
-from resilient_rpc.serving.lastresort import LastResort
-
-READY = "ready:"
-"""How the line begins that is printed on stdout when the server takes calls for the first time."""
-LINGER = 5.0
-"""Seconds that the process may take to end when the server has."""
-log = logging.getLogger(__name__)
+from resilient_rpc.serving.lastresort import LINGER, LastResort
 
 
 def serve(
@@ -33,30 +31,52 @@ def serve(
     ],
     *,
     log_level: Annotated[LogLevel, typer.Option(help="What is logged, on stderr.")] = LogLevel.INFO,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|MIN..MAX",
+            help="Serve in so many processes and restart those that crash; MIN..MAX: as many as the backlog wants.",
+            show_default="this process",
+        ),
+    ] = None,
+    max_restarts: Annotated[
+        int, typer.Option(min=0, help="How often in a row a worker may be restarted that does not last for a minute.")
+    ] = Restarts.most,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="For development: start anew when a Python file changes.")
+    ] = False,
+    reload_dir: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder to watch; may be repeated.", show_default="the current one"),
+    ] = None,
 ) -> None:
     """Run a server. SIGTERM and SIGINT let it finish what it has begun; a second one ends it at once."""
-    log_to_stderr(log_level)
+    supervised = workers is not None or reload or reload_dir
+    log_to_stderr(log_level, of_process=bool(supervised))
     try:
-        server = load_server(target)
-        _announce(server)
-        server.run()
-        LastResort().arm(LINGER)  # threads that are no daemons keep a process: those of `to_thread`, or the user's own
+        if supervised:
+            watched = (reload_dir or [Path.cwd()]) if reload or reload_dir else []
+            code = _supervisor(target, log_level, workers or "1", max_restarts, watched).run()
+            raise typer.Exit(code)
+        _serve_here(target)
     except (ConfigurationError, UsageError) as error:
         fail(str(error), USAGE)
 
 
-def _announce(server: Server) -> None:
-    """Tell who waits for it on stdout, and who reads the log later."""
-    announced = False
+def _serve_here(target: str) -> None:
+    server = load_server(target)
+    announce(server, lambda: _say_ready(server.service))
+    server.run()
+    LastResort().arm(LINGER)
 
-    def changed(event: ConnectionStateChanged) -> None:
-        nonlocal announced
-        if event.state == "connected":
-            log.info("serving %s as %s", server.service, server.name)
-            if not announced:
-                announced = True
-                print(READY, server.service, flush=True)
-        elif event.state == "lost":
-            log.warning("the connection was lost: %s", event.reason)
 
-    server.on(ConnectionStateChanged, changed)
+def _supervisor(target: str, log_level: LogLevel, workers: str, max_restarts: int, watched: list[Path]) -> Supervisor:
+    count = Count.parse(workers)
+    if watched:
+        check_reload(watched)
+    orders = Orders(target=target, log_level=log_level, often=LOOK if count.varies else 0.0)
+    return Supervisor(orders, count, rules=Restarts(most=max_restarts), watched=watched, ready=_say_ready)
+
+
+def _say_ready(service: str) -> None:
+    print(READY, service, flush=True)

@@ -28,6 +28,7 @@ class Foreground:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._asked = False
+        self._signals = 0
         self._resort = LastResort()
         self._stuck: list[str] = []
 
@@ -37,7 +38,7 @@ class Foreground:
         Raises SystemExit (`STUCK`) if threads are stuck after the time of grace.
         """
         before = {number: signal.getsignal(number) for number in SIGNALS}
-        self._resort = LastResort()
+        self._resort, self._signals = LastResort(), 0
         # What is there by now stays: a full collection would go through all of it again, and hold every call for 40 ms.
         gc.collect()
         gc.freeze()
@@ -62,7 +63,8 @@ class Foreground:
                 loop.call_soon_threadsafe(stop.set)
 
     def _signalled(self) -> None:
-        if self._asked:
+        self._signals += 1
+        if self._signals > 1:
             os._exit(SECOND_SIGNAL)
         self.drain()
 

@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 STUCK = 75
 """The exit code then: EX_TEMPFAIL of sysexits.h, for something was left undone that another process can do."""
 
+LINGER = 5.0
+"""Seconds that a process may take to end when its server has: threads that are no daemons keep it."""
+
 
 class LastResort:
     """A daemon thread that waits, and then ends the process with `STUCK`, unless it is called off."""
