@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from resilient_rpc.serving.doubts import Bans
+
 MAX_ADDRESS = 255
 _DIRECT = re.compile(r"amq\.rabbitmq\.reply-to\.[A-Za-z0-9+/=_-]{1,160}\.[A-Za-z0-9+/=_-]{1,64}")
 """A well-formed direct reply-to address: a broker before 4.2 closes the connection of whoever publishes to another."""
@@ -19,6 +21,8 @@ class Addresses:
     def __init__(self, prefixes: Sequence[str] = DEFAULT_PREFIXES) -> None:
         self._prefixes = tuple(prefixes)
         self._good: set[str] = set()
+        self.bans = Bans(self._good.clear)
+        """What is refused in spite of its form."""
 
     def accept(self, address: object) -> bool:
         """Whether a reply may go there."""
@@ -32,7 +36,7 @@ class Addresses:
             _DIRECT.fullmatch(address)
             or _GENERATED.fullmatch(address)
             or (address.startswith(self._prefixes) and _NAMED.fullmatch(address))
-        )
+        ) and not self.bans.stand(address)
         if good:
             if len(self._good) >= 10_000:  # noqa: PLR2004 - callers come and go
                 self._good.clear()

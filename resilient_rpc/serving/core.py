@@ -59,6 +59,7 @@ class Serving:
         filters = Filters(options.filters) if options.filters else None
         letters = self._letters = Letters()
         self.letters, self.known, self.settle = letters.held, letters.known, letters.settle
+        addresses = Addresses(options.reply_prefixes)
         self.outbox = Outbox(
             transport,
             loop,
@@ -67,6 +68,7 @@ class Serving:
             backoff=options.backoff,
             done=letters.answered,
             hub=hub,
+            bans=addresses.bans,
         )
         answers = self._answers = Answers(self.outbox, hub, queue.service, name, options.limits.max_body)
         self._executor = Executor(
@@ -82,7 +84,6 @@ class Serving:
         scheduler = self._scheduler = answers.scheduler = self._executor.scheduler
         self._door = Door(filters, options.limits, queue.name, hub, answers.refuse) if filters is not None else None
         keeper = Gatekeeper(options.admission, scheduler) if options.admission is not None else None
-        addresses = Addresses(options.reply_prefixes)
         own = self._introspection = Introspection(
             methods, name, health=self.health, answer=answers.give, refuse=answers.refuse, allow=options.allow
         )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from resilient_rpc import events
 from resilient_rpc.coalescer import Coalescer
 from resilient_rpc.errors import ConfigurationError, ProtocolError
+from resilient_rpc.serving.doubts import Bans, Doubts
 from resilient_rpc.serving.forwards import Forwards
 from resilient_rpc.serving.job import Letter
 from resilient_rpc.transport import filtering
@@ -47,6 +48,11 @@ class Parcel:
         self.letters, self.body, self.codec = letters, body, codec
         self.tries = 0
 
+    @property
+    def target(self) -> str:
+        """The address."""
+        return self.letters[-1].reply_to
+
 
 class Outbox:
     """Lives on the server's loop."""
@@ -61,6 +67,7 @@ class Outbox:
         done: Callable[[Letter], None],
         filters: Filters | None = None,
         hub: events.Events | None = None,
+        bans: Bans | None = None,
     ) -> None:
         self._transport, self._done, self._filters = transport, done, filters
         self._batching, self._hub = batching, hub
@@ -73,6 +80,9 @@ class Outbox:
         self._templates: dict[tuple[str, str, bool], Template] = {}
         self._drained = asyncio.Event()
         self._blocked = False
+        self._doubts: Doubts[Parcel] = Doubts(
+            Bans() if bans is None else bans, lambda seconds: loop.call_later(seconds, self._coalescer.wake)
+        )
         self._sessions: SessionLoop[Publisher] = SessionLoop(
             self._open, opened=self._opened, failed=lambda _: None, urgent=lambda: True, backoff=backoff
         )
@@ -104,6 +114,8 @@ class Outbox:
         session = self._sessions.session
         if session is None or self._blocked or not session.writable:
             return
+        if self._doubts.active and not self._doubts.harmless(message.target):
+            return
         try:
             body, properties = filtering.outgoing(self._filters or _NO_FILTERS, message)
             session.publish(message.target, body, properties, mandatory=False)
@@ -130,7 +142,8 @@ class Outbox:
     @property
     def pending(self) -> int:
         """Replies that are not confirmed."""
-        return len(self._unsent) + len(self._unconfirmed) + len(self._coalescer.inbox) + self.forwards.pending
+        waiting = len(self._unsent) + len(self._coalescer.inbox) + self._doubts.pending
+        return waiting + len(self._unconfirmed) + self.forwards.pending
 
     async def drain(self, timeout: float) -> bool:
         """Wait until all replies are confirmed; False if they are not after `timeout` seconds."""
@@ -195,8 +208,14 @@ class Outbox:
         session, unsent = self._sessions.session, self._unsent
         if session is None or self._blocked:
             return
-        while unsent and session.writable:
-            parcel = unsent.popleft()
+        doubts = self._doubts if self._doubts.active else None
+        while session.writable:
+            if unsent:
+                parcel = unsent.popleft()
+                if doubts is not None and not self._trusted(parcel):
+                    continue
+            elif doubts is None or (parcel := doubts.due()) is None:  # type: ignore[assignment]
+                break
             try:
                 self._publish(session, parcel)
             except (ProtocolError, ConfigurationError) as error:  # it will never fit: nobody gets it
@@ -207,6 +226,16 @@ class Outbox:
                 return
         self.forwards.send(session)
         session.flush()
+
+    def _trusted(self, parcel: Parcel) -> bool:
+        """Whether it may be sent now; else it waits, or nobody gets it."""
+        verdict = self._doubts.judge(parcel)
+        if verdict is False:
+            self.unwanted += len(parcel.letters)
+            if self._hub is not None:
+                self._hub.emit(events.ReplyRefused(reply_to=parcel.target[:80], reason="forged, or its node has gone"))
+            self._settle(parcel)
+        return verdict is True
 
     def _publish(self, session: Publisher, parcel: Parcel) -> None:
         letter = parcel.letters[-1]
@@ -255,6 +284,9 @@ class Outbox:
             self._settle(parcel)
 
     def _settle(self, parcel: Parcel) -> None:
+        if self._doubts.active and (freed := self._doubts.settled(parcel)):
+            self._unsent += freed
+            self._coalescer.wake()
         for letter in parcel.letters:
             letter.left -= 1
             if not letter.left:
@@ -290,6 +322,7 @@ class Outbox:
         self.forwards.lost()
         again = list(self._unconfirmed.values())
         self._unconfirmed.clear()
+        self._unsent += self._doubts.lost(error, again, [key[0] for key in self._templates])
         now = time.monotonic()
         for parcel in again:
             if max(letter.deadline for letter in parcel.letters) > now:

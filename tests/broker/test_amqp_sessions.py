@@ -10,31 +10,10 @@ from resilient_rpc.transport.amqp import AmqpTransport
 from resilient_rpc.transport.properties import decode_headers, encode_properties
 from resilient_rpc.transport.urls import AmqpUrl, parse_url
 from tests.broker.amqp import PLAIN, TIMEOUT, consuming, publishing, run, spec, transport
+from tests.broker.bombs import BOMBS
 from tests.contract.recorder import Recorder, Worker
 
 LANES = pytest.mark.parametrize("lane", [True, False], ids=["fast", "pika"])
-
-
-def headers(kind: bytes, payload: bytes) -> bytes:
-    data = b"\x04bomb" + kind + payload
-    return b"\x20\x00" + struct.pack(">I", len(data)) + data
-
-
-def nested(kind: bytes, depth: int) -> bytes:
-    data = b""
-    for _ in range(depth):
-        data = (b"\x01k" if kind == b"F" else b"") + kind + struct.pack(">I", len(data)) + data
-    return headers(kind, struct.pack(">I", len(data)) + data)
-
-
-# Numbers that are infinite are not here: RabbitMQ itself does not read them, and ends their publisher.
-BOMBS = {
-    "timestamp in milliseconds": headers(b"T", struct.pack(">Q", 1_700_000_000_000)),
-    "timestamp of all bits": headers(b"T", b"\xff" * 8),
-    "1,100 arrays": nested(b"A", 1_100),
-    "1,100 tables": nested(b"F", 1_100),
-    "20,000 arrays": nested(b"A", 20_000),
-}
 
 
 @LANES

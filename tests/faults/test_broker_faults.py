@@ -5,27 +5,22 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
 from typing import Self
 
 import pytest
 
 from resilient_rpc import (
     AsyncClient,
-    BrokerBlocked,
     Certainty,
     Client,
     ConnectionLost,
-    DeadlineExceeded,
     NotConnected,
     RpcError,
     Server,
     Unroutable,
 )
-from tests.faults.tools import eventually
 from tests.servers.handle import Broker
 from tests.servers.ports import free_port
-from tests.servers.proxy import Proxy
 
 
 class Held:
@@ -107,15 +102,15 @@ def test_wrong_credentials_end_the_call_at_once_and_are_not_shown(amqp_url: str,
 
 @pytest.mark.timeout(120)
 def test_a_killed_broker_ends_each_call_at_once_and_the_next_succeeds_after_the_restart(
-    private_broker: Broker, service: str
+    module_broker: Broker, service: str
 ) -> None:
-    with Held(private_broker.url, service) as held, Client(private_broker.url, timeout=60.0) as client:
+    with Held(module_broker.url, service) as held, Client(module_broker.url, timeout=60.0) as client:
         assert client.call(f"{service}.echo", [1]) == 1
         futures = [client.submit(f"{service}.hold", [n]) for n in range(20)]
         for _ in futures:
             assert held.begun.acquire(timeout=10.0)
         killed = time.monotonic()
-        private_broker.kill()
+        module_broker.kill()
         errors = [future.exception(timeout=10.0) for future in futures]
         assert time.monotonic() - killed < 2.0
         assert {type(error) for error in errors} == {ConnectionLost}
@@ -124,109 +119,7 @@ def test_a_killed_broker_ends_each_call_at_once_and_the_next_succeeds_after_the_
         with pytest.raises(NotConnected):  # while it is down
             client.call(f"{service}.echo", [2], timeout=0.3)
         held.go.set()
-        private_broker.start()
+        module_broker.start()
         begin = time.monotonic()
         assert client.call(f"{service}.echo", [3], timeout=15.0) == 3
         assert time.monotonic() - begin < 5.0
-
-
-@pytest.mark.timeout(120)
-def test_an_alarm_fails_calls_fast_and_is_over_when_it_is_over(module_broker: Broker, service: str) -> None:
-    with Held(module_broker.url, service), Client(module_broker.url) as client:
-        assert client.call(f"{service}.echo", [1]) == 1
-        module_broker.ctl("set_vm_memory_high_watermark", "absolute", "1MB")
-        try:
-            errors: list[RpcError] = []
-
-            def blocked() -> bool:
-                try:
-                    client.call(f"{service}.echo", [2], timeout=1.0)
-                except RpcError as error:
-                    errors.append(error)
-                return bool(errors) and isinstance(errors[-1], BrokerBlocked)
-
-            eventually(blocked, "BrokerBlocked", 20.0)
-            begin = time.monotonic()
-            with pytest.raises(BrokerBlocked) as caught:
-                client.call(f"{service}.echo", [3], timeout=10.0)
-            assert time.monotonic() - begin < 0.5
-            assert caught.value.certainty is Certainty.NOT_EXECUTED
-        finally:
-            module_broker.ctl("set_vm_memory_high_watermark", "0.4")
-        eventually(lambda: _answers(client, service), "an answer after the alarm", 10.0)
-
-
-def _answers(client: Client, service: str) -> bool:
-    try:
-        return client.call(f"{service}.echo", [4], timeout=1.0) == 4
-    except RpcError:
-        return False
-
-
-@pytest.mark.timeout(120)
-def test_a_queue_that_is_deleted_under_its_server_is_served_again(module_broker: Broker, service: str) -> None:
-    with Held(module_broker.url, service), Client(module_broker.url) as client:
-        assert client.call(f"{service}.echo", [1]) == 1
-        module_broker.ctl("delete_queue", f"rpc.{service}")
-        eventually(lambda: _answers(client, service), "an answer after the deletion", 10.0)
-
-
-@pytest.fixture
-def cuttable(module_broker: Broker, proxy: Callable[[str], Proxy]) -> Proxy:
-    return proxy(module_broker.url)
-
-
-@pytest.mark.timeout(120)
-def test_a_client_connection_that_is_reset_ends_its_calls_unknown_and_the_next_call_works(
-    module_broker: Broker, cuttable: Proxy, service: str
-) -> None:
-    with Held(module_broker.url, service) as held, Client(cuttable.url) as client:
-        future = client.submit(f"{service}.hold", [1], timeout=30.0)
-        assert held.begun.acquire(timeout=10.0)
-        cuttable.reset()
-        error = future.exception(timeout=2.0)
-        assert isinstance(error, ConnectionLost)
-        assert error.certainty is Certainty.UNKNOWN
-        assert client.call(f"{service}.echo", [2], timeout=10.0) == 2
-
-
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("way", ["up", "down"])
-def test_a_half_open_connection_ends_the_call_at_its_deadline_and_is_replaced(
-    module_broker: Broker, cuttable: Proxy, service: str, way: str
-) -> None:
-    url = cuttable.url + ("&" if "?" in cuttable.url else "?") + "heartbeat=2"
-    with Held(module_broker.url, service), Client(url) as client:
-        assert client.call(f"{service}.echo", [1]) == 1
-        cuttable.freeze(way)  # type: ignore[arg-type]
-        begin = time.monotonic()
-        with pytest.raises(DeadlineExceeded) as caught:
-            client.call(f"{service}.echo", [2], timeout=0.5)
-        assert time.monotonic() - begin < 1.0
-        assert caught.value.certainty is Certainty.UNKNOWN
-        cuttable.thaw()
-        cuttable.reset()
-        eventually(lambda: _answers(client, service), "an answer on a new connection", 20.0)
-
-
-@pytest.mark.timeout(120)
-def test_a_frozen_broker_holds_no_call_past_its_deadline(private_broker: Broker, service: str) -> None:
-    with Held(private_broker.url, service), Client(private_broker.url) as client:
-        assert client.call(f"{service}.echo", [1]) == 1
-        private_broker.freeze()
-        try:
-            begin = time.monotonic()
-            with pytest.raises(DeadlineExceeded):
-                client.call(f"{service}.echo", [2], timeout=1.0)
-            assert time.monotonic() - begin < 1.5
-        finally:
-            private_broker.thaw()
-        eventually(lambda: _answers(client, service), "an answer after the thaw", 20.0)
-
-
-@pytest.mark.timeout(120)
-def test_connections_closed_by_the_operator_are_made_anew(module_broker: Broker, service: str) -> None:
-    with Held(module_broker.url, service), Client(module_broker.url) as client:
-        assert client.call(f"{service}.echo", [1]) == 1
-        module_broker.ctl("close_all_connections", "maintenance")
-        eventually(lambda: _answers(client, service), "an answer after the maintenance", 10.0)

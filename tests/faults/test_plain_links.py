@@ -163,7 +163,8 @@ def test_plain_row_5_a_link_that_is_cut_after_ever_more_bytes_ends_every_call_an
             while way.accepted == before:
                 first = len(futures)
                 batch = {
-                    n: client.submit(desk.name("echo"), {"n": n, "padding": "x" * 100}) for n in range(first, first + 20)
+                    n: client.submit(desk.name("echo"), {"n": n, "padding": "x" * 100})
+                    for n in range(first, first + 20)
                 }
                 futures |= batch
                 for future in batch.values():
@@ -192,7 +193,9 @@ def test_plain_rows_6_and_7_a_half_open_link_ends_its_call_by_the_deadline_and_i
         assert other.call(desk.name("echo"), [3], timeout=5.0) == 3
         # The client watches the broker, and the broker the client: whoever hears nothing gives up. What the broker
         # says then reaches the client once bytes flow its way.
-        eventually(lambda: [each for each in lost if each.state == "lost"], "the end of the link", 2.0 * (HEARTBEAT + 5))
+        eventually(
+            lambda: [each for each in lost if each.state == "lost"], "the end of the link", 2.0 * (HEARTBEAT + 5)
+        )
         way.thaw()
         eventually(lambda: answers(client, desk), "an answer on a new link")
         account(desk, {2: call}, timeout=0.0)

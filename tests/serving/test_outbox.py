@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilient_rpc.errors import ConfigurationError, TooLarge
+from resilient_rpc.events import Events, ReplyRefused
 from resilient_rpc.serving import outbox
 from resilient_rpc.serving.job import Letter
 from resilient_rpc.serving.outbox import TRIES, Outbox
@@ -17,6 +18,8 @@ from resilient_rpc.transport.backoff import Backoff
 from resilient_rpc.transport.base import Delivery
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.wire.codec import JSON, MSGPACK
+from resilient_rpc.wire.filters import Message
+from tests.serving.test_doubts import address, blame
 from tests.transport.fakes import FakePublisher, FakeTransport
 from tests.waiting import PATIENCE, turns
 
@@ -37,12 +40,19 @@ class Bench:
         self.outbox.start()
 
     def letter(
-        self, number: int = 1, *, ours: bool = True, left: int = 1, batch: bool = False, within: float = 60.0
+        self,
+        number: int = 1,
+        *,
+        ours: bool = True,
+        left: int = 1,
+        batch: bool = False,
+        within: float = 60.0,
+        reply_to: str = "rpc.reply.x",
     ) -> Letter:
         made = Letter(
             cast("Any", None),
             Delivery(number, False, {}, b""),
-            reply_to="rpc.reply.x",
+            reply_to=reply_to,
             correlation_id=f"t.{number}",
             codec=JSON,
             ours=ours,
@@ -284,5 +294,51 @@ def test_what_wants_no_answer_is_done_with_at_once() -> None:
         session = await b.sent(1)
         session.confirm()
         assert b.done == [letter, other]
+
+    run(scenario)
+
+
+def test_an_address_that_costs_the_connection_is_given_up_and_nobody_elses_reply_is_lost() -> None:
+    async def scenario(b: Bench) -> None:
+        refused: list[ReplyRefused] = []
+        b.outbox._hub = Events()
+        b.outbox._hub.on(ReplyRefused, refused.append)
+        forged = b.letter(1, reply_to="amq.rabbitmq.reply-to.junk.junk")
+        good = [b.letter(n, reply_to=address(number=n)) for n in (2, 3)]
+        b.answer(forged, *good)
+        session = await b.sent(3)
+        session.lose(blame())
+        session = await b.sent(1, session=2)
+        session.confirm()
+        session = await b.sent(3, session=2)
+        assert [message.target for message in session.sent] == [each.reply_to for each in (*good, forged)]
+        session.confirm(2)
+        assert b.done == good
+        b.outbox.tell(Message(direction="reply", body=b"", target=forged.reply_to, content_type="", headers={}))
+        assert len(session.sent) == 3, "no beat is worth a connection"
+        session.lose(blame())
+        await turns(lambda: len(b.done) == 3)
+        b.answer(b.letter(4, reply_to=address(number=9)))
+        await b.sent(1, session=3)
+        assert b.outbox.unwanted == len(refused) == 1
+
+    run(scenario)
+
+
+def test_what_waits_for_its_trial_is_pending_and_is_looked_at_again_when_one_is_due() -> None:
+    async def scenario(b: Bench) -> None:
+        first = await b.transport.session(1)
+        first.lose(blame())
+        session = await b.transport.session(2)
+        for n in range(1, 7):
+            b.answer(b.letter(n, reply_to=f"amq.rabbitmq.reply-to.junk{n}.k"))
+        for n in range(1, 5):
+            await b.sent(n, session=2)
+            session.confirm()
+        await turns(lambda: b.outbox.pending == 2)
+        assert len(session.sent) == 4
+        b.outbox._doubts._counted -= 10.0
+        b.outbox._coalescer.wake()
+        await b.sent(5, session=2)
 
     run(scenario)
