@@ -147,10 +147,10 @@ class Doubts(Generic[P]):
         self._trial = origin, message
         return message
 
-    def settled(self, message: P) -> list[P]:
-        """The broker has it, or it cannot be sent at all: what waited for that."""
+    def settled(self, message: P) -> list[P] | None:
+        """The broker has it, or it cannot be sent at all: what waited for that; None if it was not the one on trial."""
         if self._trial is None or self._trial[1] is not message:
-            return []
+            return None
         origin, self._trial = self._trial[0], None
         self._retried.discard(origin)
         if len(self._proven) >= _MOST:

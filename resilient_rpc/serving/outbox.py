@@ -284,7 +284,7 @@ class Outbox:
             self._settle(parcel)
 
     def _settle(self, parcel: Parcel) -> None:
-        if self._doubts.active and (freed := self._doubts.settled(parcel)):
+        if self._doubts.active and (freed := self._doubts.settled(parcel)) is not None:
             self._unsent += freed
             self._coalescer.wake()
         for letter in parcel.letters:
