@@ -64,7 +64,7 @@ class Serving:
             transport,
             loop,
             filters=filters,
-            batching=options.batching,
+            batching=options.batching.within(options.limits) if options.batching is not None else None,
             backoff=options.backoff,
             done=letters.answered,
             hub=hub,

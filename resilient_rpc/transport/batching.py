@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from resilient_rpc.call import Safety
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.wire.codec import Codec
 from resilient_rpc.wire.envelope import Answer
+from resilient_rpc.wire.limits import Limits
 
 IDLE = 10.0
 """Seconds after which an estimate is stale: servers may have changed meanwhile."""
 OVERLOADED = -32001
 FALL = 0.1
 """Share of the way down that one quicker reply moves the estimate; a slower one moves it all the way up."""
+_BRACKETS = 8
+"""Bytes around the calls of a message, in any codec."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,11 @@ class Batching:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ConfigurationError(f"Batching({name}={value!r}): give a whole number of at least 1")
+
+    def within(self, limits: Limits) -> Batching:
+        """The same, but no message of several calls is over the limits that a single one keeps to."""
+        most = max(limits.max_body - _BRACKETS, 1)
+        return replace(self, max_calls=min(self.max_calls, limits.max_items), max_bytes=min(self.max_bytes, most))
 
 
 class Outgoing(Protocol):

@@ -63,7 +63,8 @@ class Link:
         self._targets: dict[str, Target] = {}
         self.routes: dict[tuple[str, Safety, int], tuple[Route, str]] = {}
         self._desk = ReplyDesk(options.replies, lambda: Templates(options.app_id, options.user_id, options.liveness))
-        self._batching = None if options.replies.alone else options.batching
+        batching = None if options.replies.alone else options.batching
+        self._batching = batching.within(options.limits) if batching is not None else None
         self._filters = Filters(options.filters) if options.filters else None
         self._blocked: str | None = None
         self._replies = Replies(self._calls, options, filters=self._filters, hub=hub, now=runtime.now, stray=stray)

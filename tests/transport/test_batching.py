@@ -14,6 +14,7 @@ from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.transport.batching import IDLE, Batching, Route, Target, grouped, plan
 from resilient_rpc.wire.codec import JSON, MSGPACK
 from resilient_rpc.wire.envelope import Answer, ForeignError, ReplyMeta
+from resilient_rpc.wire.limits import Limits
 
 
 class Outgoing(NamedTuple):
@@ -196,3 +197,17 @@ def test_what_has_a_higher_priority_travels_apart_and_first() -> None:
     groups = grouped(calls, Batching(), lambda: 0.0)
     assert [[call.number for call in group] for group in groups] == [[1, 4, 7], [2, 5, 8], [0, 3, 6]]
     assert target.route(Safety.UNSAFE, JSON) is routes[0]
+
+
+def test_a_message_of_several_calls_keeps_to_the_limits_of_a_single_one() -> None:
+    assert Batching().within(Limits()) == Batching()
+    small = Batching().within(Limits(max_body=1_000, max_items=3))
+    assert (small.max_calls, small.max_bytes) == (3, 992)
+    assert Batching().within(Limits(max_body=1)).max_bytes == 1
+    for codec in (JSON, MSGPACK):
+        calls = [Outgoing("m", codec.encode("x" * 9)) for _ in range(300)]
+        target = Target("q")
+        target.room = 300
+        target.learner("m", 0.0)(Answer(id=1, meta=ReplyMeta(t=1)))
+        [first, *_] = plan(target, calls, Batching(max_calls=300).within(Limits(max_body=1_000)))
+        assert 900 < len(codec.join([call.data for call in first])) <= 1_000
