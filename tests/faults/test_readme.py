@@ -24,7 +24,7 @@ def rows(text: str) -> set[int]:
     return found
 
 
-def tests() -> set[str]:
+def all_tests() -> set[str]:
     """All that there are."""
     there: set[str] = set()
     for path in HERE.parent.rglob("test_*.py"):
@@ -33,7 +33,7 @@ def tests() -> set[str]:
 
 
 def test_every_row_has_a_test_that_exists() -> None:
-    there, named = tests(), set(re.findall(r"`(test_\w+)`", TEXT))
+    there, named = all_tests(), set(re.findall(r"`(test_\w+)`", TEXT))
 
     assert named - there == set()
     assert rows(section("# What is broken")) == KEYED
