@@ -114,6 +114,21 @@ class Cast(Call, frozen=True, kw_only=True, eq=False):
     ttl: float | None = None
 
 
+class Publication(Call, frozen=True, kw_only=True, eq=False):
+    """An event for whoever subscribes to it: `method` is its name, `key` its id.
+
+    It ends when the broker has it; `ttl` as for a `Cast`.
+    """
+
+    ttl: float | None = None
+    exchange: str
+
+    @property
+    def target(self) -> str:
+        """The exchange: what a service is called like that an event begins with has nothing to do with it."""
+        return self.exchange
+
+
 class RawCall(Call, frozen=True, kw_only=True, eq=False):
     """Bytes for a queue of anybody's that answers by ``reply_to``.
 

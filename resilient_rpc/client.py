@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import get_ident
 from typing import Any, Self, Unpack
 
-from resilient_rpc.call import Call, Reply, Safety
+from resilient_rpc.call import DEDUP, Call, Reply, Safety
 from resilient_rpc.caller import Caller
 from resilient_rpc.errors import UsageError
-from resilient_rpc.face import SENT, Face, How, Sent, Settings, check_how
+from resilient_rpc.face import SENT, TOLD, Face, How, Sent, Settings, Told, check_how
 from resilient_rpc.futures import CallFuture, tell
 from resilient_rpc.mapping import map_calls
-from resilient_rpc.posting import RawProperties, as_cast, as_raw, check_expect, check_raw
+from resilient_rpc.policy import Runtime
+from resilient_rpc.posting import RawProperties, as_cast, as_publication, as_raw, check_expect, check_raw
 from resilient_rpc.runtime import AsyncioRuntime, BlockingRuntime, drive, io_loop, running_runtime
 
 Params = Mapping[str, Any] | Sequence[Any] | None
@@ -163,6 +164,20 @@ class Client(Face):
         caller = self._caller or self._bound()
         call = as_cast(caller.build(self._blocking, method, params, **check_how(how, SENT)), ttl)
         drive(caller.request(call, caller.posting.casts))
+
+    def publish(self, event: str, params: Params = None, *, ttl: float | None = None, **how: Unpack[Told]) -> bool:
+        """Tell every service that subscribes to an event: returns when their queues have it, persistent.
+
+        Each of these services gets it once, by one of its servers. False: there is none, and `NoSubscribers` is
+        announced. `timeout` is for the broker's confirm alone; `ttl`: seconds after which the event is worth nothing.
+        `idempotency_key`: its id (default: a new one), by which servers with `Idempotency` know a repeat; so it is
+        sent again where nobody knows whether it arrived. Keywords: timeout, idempotency_key, tags, priority, detached.
+        Policies and errors as for `cast`, but for `Unroutable`.
+        """
+        if not self._blocking_ok:
+            _refuse_running_loop()
+        caller = self._caller or self._bound()
+        return drive(_publish(caller, self._blocking, event, params, ttl, how))
 
     def broadcast(
         self,
@@ -322,6 +337,13 @@ class AsyncClient(Face):
         call = as_cast(caller.build(runtime, method, params, **check_how(how, SENT)), ttl)
         await caller.request(call, caller.posting.casts)
 
+    async def publish(
+        self, event: str, params: Params = None, *, ttl: float | None = None, **how: Unpack[Told]
+    ) -> bool:
+        """See `Client.publish`."""
+        runtime, caller = self._bound()
+        return await _publish(caller, runtime, event, params, ttl, how)
+
     async def broadcast(
         self,
         method: str,
@@ -382,6 +404,12 @@ async def _close(caller: Caller, runtime: AsyncioRuntime) -> None:
     if caller.pool is not None:
         await caller.pool.close()
     await runtime.aclose()
+
+
+async def _publish(caller: Caller, runtime: Runtime, event: str, params: Params, ttl: float | None, how: Any) -> bool:
+    call = caller.build(runtime, event, params, safety=DEDUP, **check_how(how, TOLD))
+    published = as_publication(call, ttl, caller.options.naming.events)
+    return bool((await caller.request(published, caller.posting.publications)).result)
 
 
 async def _result(caller: Caller, call: Call) -> Any:

@@ -23,6 +23,7 @@ class Context:
     """
 
     __slots__ = (
+        "_event",
         "attempt",
         "cancelled",
         "claim",
@@ -83,6 +84,16 @@ class Context:
         """True while another server may be executing the call: this one could not renew its lease."""
         self.hints: CacheHints | None = None
         """What `cache` has said so far."""
+
+    @property
+    def event_id(self) -> str | None:
+        """Of an event: what tells it from others, the same each time that it is delivered. None for a call."""
+        found: str | None = getattr(self, "_event", None)  # nothing is set for calls, which are many
+        return found
+
+    def of_event(self, name: str, event_id: str | None) -> None:
+        """Take note that it is an event."""
+        self.method, self._event = name, event_id
 
     def remaining(self) -> float:
         """Seconds until the caller stops waiting; negative when it has."""

@@ -209,6 +209,14 @@ class ReplyReturned(Event, frozen=True, kw_only=True):
     calls: int = 1
 
 
+class NoSubscribers(Event, frozen=True, kw_only=True):
+    """An event was published to which no service subscribes: nobody will ever have it."""
+
+    log_level: ClassVar[int] = logging.INFO
+
+    event: str
+
+
 class QueueLimit(Event, frozen=True, kw_only=True):
     """So many messages wait in a server's queue as its limit allows (`over`), or clearly fewer again.
 

@@ -61,12 +61,11 @@ class Settings(TypedDict, total=False):
     when_no_server: str
 
 
-class Sent(TypedDict, total=False):
-    """What may be said of whatever is sent to a method."""
+class Told(TypedDict, total=False):
+    """What may be said of whatever is sent."""
 
     timeout: float | None
     """Seconds from here to the result; None: the client's."""
-    safety: Safety | str | None
     idempotency_key: str | None
     tags: Mapping[str, str] | None
     """Travel with the call, and with the calls that its handler makes."""
@@ -74,6 +73,12 @@ class Sent(TypedDict, total=False):
     """From 0 (default) to 9, the highest: who is served first where calls wait."""
     detached: bool
     """Inherit nothing from the call that the running handler serves."""
+
+
+class Sent(Told, total=False):
+    """What may be said of whatever is sent to a method."""
+
+    safety: Safety | str | None
 
 
 class How(Sent, total=False):
@@ -248,6 +253,7 @@ class Face:
 _NOTHING: dict[str, Any] = {}
 _HOW = frozenset(How.__annotations__)
 SENT = frozenset(Sent.__annotations__)
+TOLD = frozenset(Told.__annotations__)
 
 
 def check_how(how: Any, known: frozenset[str] = _HOW) -> dict[str, Any]:

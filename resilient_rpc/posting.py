@@ -1,7 +1,8 @@
-"""What a client sends besides calls: casts, bytes for anybody's queue, and broadcasts. Made when one is first sent."""
+"""What a client sends besides calls: casts, events, bytes for anybody's queue, broadcasts. Made for the first one."""
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import msgspec
 from msgspec import UNSET
 
-from resilient_rpc.call import UNSAFE, Call, Cast, RawCall, Reply
+from resilient_rpc.call import UNSAFE, Call, Cast, Publication, RawCall, Reply
 from resilient_rpc.chain import Chain
 from resilient_rpc.chain.order import role_of
 from resilient_rpc.chain.overrides import Override
 from resilient_rpc.contract import split_method
 from resilient_rpc.dialects import check_plain
 from resilient_rpc.errors import EXECUTED, ConfigurationError, MalformedMessage, RpcError, UsageError
+from resilient_rpc.events import NoSubscribers
 from resilient_rpc.names import check_name
 from resilient_rpc.policy import Policy
 from resilient_rpc.settings import check_timeout
@@ -24,7 +26,7 @@ from resilient_rpc.transport.base import Delivery
 from resilient_rpc.transport.batching import Route, Target
 from resilient_rpc.transport.link import Link
 from resilient_rpc.transport.pool import Pool
-from resilient_rpc.transport.post import Answers, Post, Question, Survey
+from resilient_rpc.transport.post import Answers, EventPost, Post, Question, Survey
 from resilient_rpc.transport.tables import MAX_SHORT, is_queue_name
 from resilient_rpc.transport.templates import headers_of
 from resilient_rpc.transport.topology import fanout_exchange
@@ -70,7 +72,7 @@ class Posting:
         policies: Sequence[Policy],
         pool: Callable[[], Pool | None],
     ) -> None:
-        self._options, self._pool = options, pool
+        self._options, self._policies, self._pool = options, policies, pool
         self.casts = Chain(_without(policies, STAND_INS), self._carry_cast)
         self.questions = Chain(policies, self._carry_raw)
 
@@ -102,6 +104,39 @@ class Posting:
         )
         await _settle(link, call, Post(call.method, message, call.deadline))
         return Reply(result=None, attempts=call.attempt)
+
+    # -- events
+
+    @functools.cached_property
+    def publications(self) -> Chain:
+        """The way of events."""
+        return Chain(_without(self._policies, STAND_INS), self._carry_event)
+
+    async def _carry_event(self, call: Call) -> Reply:
+        """The innermost handler of an event: one attempt."""
+        assert isinstance(call, Publication)  # noqa: S101 - as above
+        codec = self._options.codec
+        meta = _meta(call, call.ttl, modern=True)
+        if meta is not None:
+            meta.safety = None  # whoever subscribes knows what a repeat would do there
+        message = Message(
+            direction="request",
+            body=self._encoded(Request(call.method, call.params or UNSET, UNSET, meta)),
+            target=call.exchange,
+            content_type=codec.content_type,
+            headers=headers_of(call.method, 1, Route(Target(call.exchange), UNSAFE, codec)),
+            type="rpc.event",
+            priority=call.priority or None,
+            expiration=None if call.ttl is None else math.ceil(call.ttl * 1000),
+            delivery_mode=PERSISTENT,
+            message_id=call.key,
+            app_id=self._options.link.app_id,
+            user_id=self._options.link.user_id,
+        )
+        heard = await _settle(self._link(), call, EventPost(call.method, message, call.deadline))
+        if not heard and call.wants(NoSubscribers):
+            call.emit(NoSubscribers(event=call.method))
+        return Reply(result=heard, attempts=call.attempt)
 
     # -- bytes for anybody's queue
 
@@ -192,6 +227,13 @@ async def _settle(link: Link, call: Call, post: Post) -> Any:
 def as_cast(call: Call, ttl: float | None) -> Cast:
     """The cast that a call describes."""
     return Cast(**fields_of(call), ttl=None if ttl is None else check_timeout(ttl, "ttl"))
+
+
+def as_publication(call: Call, ttl: float | None, exchange: str) -> Publication:
+    """The event that a call describes. Its id tells repeats of it from others, so that it can be sent again."""
+    check_name(call.method, "event")
+    seconds = None if ttl is None else check_timeout(ttl, "ttl")
+    return Publication(**_fields(call), ttl=seconds, exchange=exchange)
 
 
 def as_raw(call: Call, properties: Any) -> RawCall:

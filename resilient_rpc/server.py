@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self, TypeVar, overload
 
 from resilient_rpc.call import Safety
@@ -23,9 +24,11 @@ from resilient_rpc.serving.access import Allow, check_allow
 from resilient_rpc.serving.admission import Admission
 from resilient_rpc.serving.background import Background
 from resilient_rpc.serving.core import Serving
+from resilient_rpc.serving.eventqueue import EventQueue
 from resilient_rpc.serving.foreground import Foreground
 from resilient_rpc.serving.options import ServingOptions
 from resilient_rpc.serving.raw import RawQueue
+from resilient_rpc.serving.subscriptions import Subscriptions
 from resilient_rpc.settings import check_concurrency, check_flag, check_safety, check_timeout
 from resilient_rpc.transport.base import QueueSpec, QueueState
 from resilient_rpc.transport.batching import Batching
@@ -33,7 +36,7 @@ from resilient_rpc.transport.naming import Naming
 from resilient_rpc.transport.open import open_transport
 from resilient_rpc.transport.queues import Classic, Quorum
 from resilient_rpc.transport.tables import MAX_SHORT, is_queue_name
-from resilient_rpc.transport.topology import fanout_exchange
+from resilient_rpc.transport.topology import events_queue, fanout_exchange
 from resilient_rpc.wire.codec import CODECS
 from resilient_rpc.wire.control import control_exchange
 from resilient_rpc.wire.filters import Filter, check_filters
@@ -118,7 +121,8 @@ class Server:
         self._transport = open_transport(url, name=self.name, lane=lane)
         if not isinstance(queue, Classic | Quorum):
             raise ConfigurationError(f"queue={queue!r}: give Classic() or Quorum()")
-        called = Naming(prefix=prefix, version=version, environment=environment).queue(service)
+        naming = Naming(prefix=prefix, version=version, environment=environment)
+        called = naming.queue(service)
         self._queue = QueueSpec(
             name=called,
             service=service,
@@ -129,6 +133,8 @@ class Server:
             fanout=fanout_exchange(called) if check_flag(broadcasts, "broadcasts") else "",
         )
         self._raws: dict[str, RawQueue] = {}
+        self._subscriptions = Subscriptions(service)
+        self._topics = naming.events
         self._events = Events()
         self._serving: Serving | None = None
         self._background: Background | None = None
@@ -283,9 +289,7 @@ class Server:
         allow: Allow | None,
     ) -> None:
         called = name if name is not None else getattr(function, "__name__", "")
-        binder = Binder(function, Context)
-        for codec in CODECS.values():
-            binder.prepare(codec)
+        binder = _binder(function)
         guards = tuple(guard for guard in (self._allow, allow) if guard is not None)
         self._methods.add(_method(function, check_name(called), binder, safety, timeout, concurrency, guards))
         self._refresh()
@@ -295,9 +299,96 @@ class Server:
         if self._serving is not None:
             self._serving.refresh()
 
-    def on(self, event_type: type[E], hook: Callable[[E], object]) -> Callable[[], None]:
-        """Have `hook` called with every event of a type; it must not wait. Returns what ends the subscription."""
-        return self._events.on(event_type, hook)
+    @overload
+    def on(self, event: type[E], hook: Callable[[E], object], /) -> Callable[[], None]: ...
+
+    @overload
+    def on(
+        self,
+        event: str,
+        /,
+        *,
+        safety: Safety | str = Safety.IDEMPOTENT,
+        timeout: float | None = None,
+        concurrency: int | None = None,
+        allow: Allow | None = None,
+    ) -> Callable[[F], F]: ...
+
+    def on(
+        self,
+        event: Any,
+        hook: Any = None,
+        /,
+        *,
+        safety: Safety | str = Safety.IDEMPOTENT,
+        timeout: float | None = None,
+        concurrency: int | None = None,
+        allow: Allow | None = None,
+    ) -> Any:
+        """Subscribe the service to what is published under a name: a decorator. Or hear of what this library does.
+
+        ``@server.on("orders.created")``: each such event (`Client.publish`) is handled once by the service, by one of
+        its servers; arguments as for `method`. ``*`` in the name stands for one word, ``#`` for any number; of several
+        that match, the most definite is taken. It is acked when the handler has ended, and is a dead letter if that
+        raises. `safety`: after its server has died it is handled again, unless this is ``unsafe``; with `Idempotency`
+        it takes effect once. `timeout`, `concurrency` and `allow` as for `method`. Raises `ConfigurationError` for a
+        name that is taken.
+
+        ``server.on(EventType, hook)``: have `hook` called with every event of a type of `resilient_rpc.events`; it must
+        not wait. Returns what ends that.
+        """
+        if not isinstance(event, str):
+            return self._events.on(event, hook)
+        if hook is not None:
+            raise ConfigurationError(f"on({event!r:.200}, ...): it is a decorator for the handler of the event")
+        check_allow(allow)
+        if concurrency is not None:
+            check_concurrency(concurrency)
+
+        def register(target: F) -> F:
+            self._subscribe(target, event, safety, timeout, concurrency, allow)
+            return target
+
+        return register
+
+    def off(self, *events: str) -> None:
+        """Give up subscriptions that versions of this service before this one have made: nothing else ends them.
+
+        The names and patterns are those that were given to `on`. What still arrives under them is dropped. Raises
+        `ConfigurationError` for what has a handler.
+        """
+        for event in events:
+            self._subscriptions.end(event)
+
+    def _subscribe(
+        self,
+        function: Callable[..., Any],
+        event: str,
+        safety: Safety | str,
+        timeout: float | None,
+        concurrency: int | None,
+        allow: Allow | None,
+    ) -> None:
+        guards = tuple(guard for guard in (self._allow, allow) if guard is not None)
+        binder = _binder(function)
+        self._subscriptions.add(_method(function, event, binder, safety, timeout, concurrency, guards))
+
+    def _event_queue(self) -> EventQueue | None:
+        found = self._subscriptions
+        if not found:
+            return None
+        bound = tuple(method.name for method in found)
+        spec = replace(
+            self._queue,
+            name=events_queue(self._queue.name),
+            main=self._queue.name,
+            topics=self._topics,
+            bound=bound,
+            unbound=tuple(sorted(found.ended)),
+            control="",
+            fanout="",
+        )
+        return EventQueue(spec=spec, subscriptions=found)
 
     def describe(self, method: str | None = None) -> list[str]:
         """The policies with their settings, the outermost first; those of one method, when it is given."""
@@ -379,7 +470,7 @@ class Server:
     def _begin(self) -> Serving:
         if self._serving is not None:
             raise UsageError(f"{self!r} is running already")
-        if not self._methods.names() and not self._raws:
+        if not (self._methods.names() or self._raws or self._subscriptions):
             raise ConfigurationError(f"service {self.service!r} has no methods")
         self._serving = Serving(
             self._transport,
@@ -389,6 +480,7 @@ class Server:
             self._events,
             self.name,
             tuple(self._raws.values()),
+            self._event_queue(),
         )
         self._serving.start()
         return self._serving
@@ -408,6 +500,13 @@ def _made(kind: type[Any]) -> Any:
         return kind()
     except TypeError as error:
         raise ConfigurationError(f"add({kind.__name__}): {error}; make it yourself, and add the object") from error
+
+
+def _binder(function: Callable[..., Any]) -> Binder:
+    binder = Binder(function, Context)
+    for codec in CODECS.values():
+        binder.prepare(codec)
+    return binder
 
 
 def _method(

@@ -23,8 +23,10 @@ from resilient_rpc.serving.control import Control
 from resilient_rpc.serving.depth import EVERY, Depth
 from resilient_rpc.serving.door import Door
 from resilient_rpc.serving.draining import Drain
+from resilient_rpc.serving.eventqueue import EventInlet, EventQueue
 from resilient_rpc.serving.executor import Executor
 from resilient_rpc.serving.home import Home
+from resilient_rpc.serving.inlet import Inlet, Plumbing
 from resilient_rpc.serving.intake import BadAddress, Intake
 from resilient_rpc.serving.introspection import Introspection
 from resilient_rpc.serving.job import Job, Letter
@@ -53,6 +55,7 @@ class Serving:
         hub: events.Events,
         name: str,
         raws: Sequence[RawQueue] = (),
+        subscribed: EventQueue | None = None,
     ) -> None:
         loop = self.loop = asyncio.get_running_loop()
         self._transport, self._queue, self._options, self._hub, self._name = transport, queue, options, hub, name
@@ -116,22 +119,32 @@ class Serving:
         self._consuming: SessionLoop[Consumer] = SessionLoop(
             self._open, opened=self._opened, failed=self._failed, urgent=lambda: True, backoff=options.backoff
         )
-        self._inlets = [
-            RawInlet(
-                raw,
-                self,
-                transport=transport,
-                prefetch=options.unacked,
-                limits=options.limits,
-                addresses=addresses,
-                backoff=options.backoff,
-                numbers=self._intake.numbers,
-                users=users,
-                hub=hub,
-                server=name,
-            )
-            for raw in raws
+        shared = Plumbing(
+            transport=transport,
+            prefetch=options.unacked,
+            backoff=options.backoff,
+            users=users,
+            hub=hub,
+            server=name,
+        )
+        limits, numbers = options.limits, self._intake.numbers
+        self._inlets: list[Inlet] = [
+            RawInlet(raw, self, shared, limits=limits, addresses=addresses, numbers=numbers) for raw in raws
         ]
+        if subscribed is not None:
+            policies = options.policies
+            self._inlets.append(
+                EventInlet(
+                    subscribed,
+                    self,
+                    answers,
+                    shared,
+                    limits=limits,
+                    policies=policies,
+                    filters=filters,
+                    numbers=numbers,
+                )
+            )
         self._homes = [home, *(inlet.home for inlet in self._inlets)]
         returns = [each.returns for each in self._homes if each.returns is not None]
         self._drain = Drain(letters, answers, self.outbox, self._executor, returns)

@@ -88,7 +88,7 @@ class Intake:
         ours = b"rpc-version" in headers
         letter = Letter(session, delivery, reply_to=address, correlation_id=correlation, codec=JSON, ours=ours)
         if "priority" in properties:
-            letter.priority = _priority(properties["priority"])
+            letter.priority = priority_of(properties["priority"])
         if not ours:
             letter.print = hash(delivery.body)
         return letter
@@ -215,7 +215,7 @@ def deadline_of(delivery: Delivery, arrived: float) -> float:
     return arrived + int(expiration) / 1000
 
 
-def _priority(value: Any) -> int:
+def priority_of(value: Any) -> int:
     """What a message says, as far as it makes sense; RabbitMQ also takes what is over the most for the most."""
     return min(value, MAX_PRIORITY) if type(value) is int and value > 0 else 0
 

@@ -6,8 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from resilient_rpc.serving.home import Home
+from resilient_rpc.serving.inlet import InletLetter
 from resilient_rpc.serving.job import Letter
-from resilient_rpc.serving.raw import RawLetter
 
 REMEMBERED = 10_000
 """Answered messages whose ids are kept, for copies that come again because their ack was lost."""
@@ -75,4 +75,4 @@ class Letters:
 
     def home_of(self, letter: Letter) -> Home:
         """What belongs to the queue that a message came from."""
-        return letter.inlet.home if type(letter) is RawLetter else self.home
+        return letter.inlet.home if isinstance(letter, InletLetter) else self.home

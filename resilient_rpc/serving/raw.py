@@ -11,14 +11,13 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from resilient_rpc import events
 from resilient_rpc.context import Context
 from resilient_rpc.contract import Method
 from resilient_rpc.errors import (
     EXECUTED,
-    ConfigurationError,
     Expired,
     Interrupted,
     Refused,
@@ -29,15 +28,12 @@ from resilient_rpc.serving.access import check_access
 from resilient_rpc.serving.addresses import Addresses
 from resilient_rpc.serving.deadletters import reason_of
 from resilient_rpc.serving.forwards import Forward
-from resilient_rpc.serving.home import Home
+from resilient_rpc.serving.inlet import Desk, Inlet, InletLetter, Plumbing
 from resilient_rpc.serving.intake import deadline_of
 from resilient_rpc.serving.job import NO_ID, Job, Letter
 from resilient_rpc.serving.outbox import Outbox
-from resilient_rpc.transport.backoff import Backoff
-from resilient_rpc.transport.base import Consumer, Delivery, QueueSpec, Transport
+from resilient_rpc.transport.base import Consumer, Delivery, QueueSpec
 from resilient_rpc.transport.properties import encode_properties
-from resilient_rpc.transport.session_loop import SessionLoop
-from resilient_rpc.transport.users import Users
 from resilient_rpc.wire.codec import MSGPACK
 from resilient_rpc.wire.limits import Limits
 
@@ -52,110 +48,29 @@ class RawQueue:
     method: Method
 
 
-class RawLetter(Letter):
+class RawLetter(InletLetter):
     """A message of such a queue."""
 
-    __slots__ = ("inlet",)
+    __slots__ = ()
 
     inlet: RawInlet
 
 
-class Desk(Protocol):
-    """What the server does with messages, wherever they came from."""
-
-    letters: dict[object, Letter]
-    """Those that are not done with."""
-    outbox: Outbox
-    senders: Users | None
-    """Who must say who they are; None: nobody."""
-
-    def known(self, letter: Letter) -> bool:
-        """Whether it is a copy of what is running here."""
-
-    def run(self, jobs: list[Job]) -> None:
-        """Have them run, or give them back while draining."""
-
-    def settle(self, letter: Letter, ok: bool) -> None:
-        """Nothing is left to do for it, or another message stands for it; not ok: that could not be sent."""
-
-    def changed(self) -> None:
-        """A session has begun, or has ended for good."""
-
-
-class RawInlet:
-    """Consumes one such queue, by a session of its own; lives on the server's loop."""
+class RawInlet(Inlet):
+    """Consumes one such queue."""
 
     def __init__(
         self,
         raw: RawQueue,
         desk: Desk,
+        shared: Plumbing,
         *,
-        transport: Transport,
-        prefetch: int,
         limits: Limits,
         addresses: Addresses,
-        backoff: Backoff,
         numbers: itertools.count[int],
-        users: Users,
-        hub: events.Events,
-        server: str,
     ) -> None:
-        self._raw, self._desk, self._transport, self._prefetch = raw, desk, transport, prefetch
-        self._limits, self._addresses, self._numbers, self._hub = limits, addresses, numbers, hub
-        self._users = users
-        self.home = Home.of(raw.spec, server, desk.outbox.forwards, users, hub, desk.settle, cuttable=False)
-        self.fatal: BaseException | None = None
-        self.session: Consumer | None = None
-        self.sessions: SessionLoop[Consumer] = SessionLoop(
-            self._open, opened=self._opened, failed=self._failed, urgent=lambda: True, backoff=backoff
-        )
-
-    async def _open(self) -> Consumer:
-        timeout = self._transport.connect_timeout
-        return await self._transport.consumer(self, self._raw.spec, prefetch=self._prefetch, timeout=timeout)
-
-    def _opened(self, session: Consumer) -> None:
-        self.session, self.fatal = session, None
-        self._hub.emit(events.ConnectionStateChanged(state="connected"))
-        self._desk.changed()
-
-    def _failed(self, error: BaseException) -> None:
-        self._hub.emit(events.ConnectionStateChanged(state="failed", reason=str(error)))
-        if isinstance(error, ConfigurationError):
-            log.error("cannot serve: %s", error)
-            self.fatal = error
-            self._desk.changed()
-
-    # -- reports of the session
-
-    def lost(self, error: BaseException) -> None:
-        """See `ConsumerEvents`."""
-        self.session = None
-        self.sessions.lost(error)
-        self._hub.emit(events.ConnectionStateChanged(state="lost", reason=str(error)))
-
-    def control(self, delivery: Delivery) -> None:
-        """See `ConsumerEvents`: it has no control queue, for nobody who asks here knows of one."""
-
-    def delivered(self, delivery: Delivery) -> None:
-        """A message."""
-        session = self.session or self.sessions.session
-        if session is None:  # delivered before `_opened` could run: it will come again
-            return
-        letter = self._letter(session, delivery)
-        returns = self.home.returns
-        if (delivery.redelivered or letter.returns) and self._desk.known(letter):
-            return
-        if delivery.redelivered and returns is not None and self._users.can_send_on(delivery):
-            returns.take(letter)
-            return
-        if letter.returns and returns is not None and returns.hold(letter, self._resume):
-            return
-        self._accept(letter)
-
-    def _resume(self, letter: Letter) -> None:
-        if letter.session is (self.session or self.sessions.session):
-            self._accept(letter)
+        super().__init__(raw.spec, desk, shared, cuttable=False)
+        self._raw, self._limits, self._addresses, self._numbers = raw, limits, addresses, numbers
 
     # -- in
 
@@ -173,9 +88,6 @@ class RawInlet:
         return letter
 
     def _accept(self, letter: Letter) -> None:
-        self._desk.letters[letter.key] = letter
-        if letter.returns and self.home.returns is not None:
-            self.home.returns.arrived(letter)
         try:
             job = self._job(letter)
         except RpcError as error:

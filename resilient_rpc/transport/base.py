@@ -10,7 +10,7 @@ an implementation contains it if it does.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -67,6 +67,12 @@ class QueueSpec:
     """How often a message may come back before the *server* has it dead-lettered; None: nothing is counted here."""
     control: str = ""
     """The fan-out exchange to which each consumer binds a control queue of its own; empty: it has none."""
+    topics: str = ""
+    """A topic exchange: the queue gets what is published to it under names that `bound` holds. Empty: none."""
+    bound: tuple[str, ...] = ()
+    """Names, in which `*` stands for one word and `#` for any number of them."""
+    unbound: tuple[str, ...] = ()
+    """What it was bound to before, and is not to be any more."""
 
 
 def up_to(tag: int, unconfirmed: Iterable[int]) -> list[int]:
@@ -124,6 +130,15 @@ class Publisher(Protocol):
 
     def announce(self, exchange: str, body: bytes, properties: bytes, *, mandatory: bool = False) -> int:
         """As `publish`, to all queues that are bound to a fan-out exchange, which `reaches` has found."""
+
+    async def emit(self, exchange: str, name: str, body: bytes, properties: bytes, *, sent: Callable[[], None]) -> bool:
+        """Publish to a topic exchange; whether the broker has put it into any queue, once it has said so.
+
+        False also where there is no such exchange. `sent` is called when it is handed over: what is raised before says
+        that nothing was sent. Each message needs a correlation id of its own. Raises `PublishRejected` if a queue
+        refuses it, `ConfigurationError` where the broker forbids it, `TooLarge`, or `ConnectionError` or
+        `ConnectionLost`. None of them ends the session.
+        """
 
     async def reaches(self, exchange: str) -> bool:
         """Whether there is such an exchange and it takes messages from here: `announce` ends the session if not."""

@@ -19,6 +19,8 @@ REASON, EXCEPTION, STACK, QUEUE = PREFIX + "reason", PREFIX + "exception", PREFI
 ATTEMPTS, TIME, SERVER, PARTIAL = PREFIX + "attempts", PREFIX + "time", PREFIX + "server", PREFIX + "partial"
 DELIVERIES = "x-rpc-deliveries"
 """How often the message came back before this copy of it was made. No `rpc-` header: signatures cover those."""
+PASSED = "x-rpc-passed"
+"""How often an event was left to other servers of its service."""
 BROKERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
 """What the broker notes of a message's way; a copy begins a new one."""
 MAX_FRAMES, MAX_STACK, MAX_TYPE = 20, 4_096, 200
@@ -54,11 +56,16 @@ def stack_of(error: BaseException) -> str:
 
 def deliveries_of(delivery: Delivery) -> int:
     """How often this message came back before, as its copies say; 0 for what no server of ours has written."""
+    return number_in(delivery, DELIVERIES)
+
+
+def number_in(delivery: Delivery, header: str) -> int:
+    """What a server of ours has counted in a header; 0 for anything else."""
     encoded = delivery.properties.get("headers", b"")
-    if DELIVERIES.encode() not in encoded:
+    if header.encode() not in encoded:
         return 0
     try:
-        found = decode_headers(encoded).get(DELIVERIES)
+        found = decode_headers(encoded).get(header)
     except MalformedMessage:
         return 0
     return found if type(found) is int and 0 <= found < MAX_DELIVERIES else 0

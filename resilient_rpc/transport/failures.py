@@ -57,6 +57,11 @@ def nacked() -> PublishRejected:
     return PublishRejected("the broker refused the message (basic.nack)")
 
 
+def refused_by_a_queue() -> PublishRejected:
+    """`basic.nack` of what went to several queues."""
+    return PublishRejected("a queue refused the event (basic.nack); others may have it", certainty=UNKNOWN)
+
+
 def returned(queue: str, code: int, text: str) -> Unroutable:
     """`basic.return`."""
     return Unroutable(f"no queue {queue!r}: no server of this service has run here ({code} {text})")

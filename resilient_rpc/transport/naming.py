@@ -51,6 +51,11 @@ class Naming:
             raise ConfigurationError(f"queue {name!r}: names that begin with {REPLY_PREFIX!r} are for replies")
         return name
 
+    @property
+    def events(self) -> str:
+        """The exchange of events: one for an environment, for the version is that of a service's interface."""
+        return ".".join(part for part in (self.prefix + "events", self.environment) if part is not None)
+
 
 def _check(name: str, value: Any) -> None:
     if not isinstance(value, str) or len(value) > MAX_PART or not _PART.fullmatch(value):

@@ -31,6 +31,8 @@ class Post(Pending[Any]):
 
     replies = False
     """Whether anything is to come back."""
+    topic = ""
+    """The name under which it goes to a topic exchange."""
 
     def __init__(
         self, label: str, message: Message, deadline: float, *, expires: bool = False, filtered: bool = True
@@ -74,6 +76,22 @@ class Post(Pending[Any]):
         """What its caller gets that waited beyond the deadline."""
         certainty = None if self.sent else NOT_EXECUTED
         return DeadlineExceeded(f"{self.label}: not ended by the deadline", certainty=certainty)
+
+
+class EventPost(Post):
+    """To all services that subscribe to an event: ends when their queues have it. Its value: whether there are any."""
+
+    __slots__ = ()
+
+    @property
+    def topic(self) -> str:  # type: ignore[override]
+        """See `Post`."""
+        return self.label
+
+    @property
+    def exchange(self) -> str:
+        """Where it goes."""
+        return self.message.target
 
 
 class Question(Post):

@@ -7,10 +7,11 @@ import itertools
 import math
 import time
 from collections import deque
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from resilient_rpc.coalescer import Coalescer
-from resilient_rpc.errors import ConfigurationError, ProtocolError, RpcError
+from resilient_rpc.errors import ConfigurationError, ProtocolError, PublishRejected, RpcError
 from resilient_rpc.runtime import AsyncioRuntime
 from resilient_rpc.transport import failures, filtering
 from resilient_rpc.transport.base import Delivery, Publisher
@@ -68,7 +69,7 @@ class Posts:
         self.open: dict[str, Post] = {}
         """By correlation id, until they are settled."""
         self._deadlines: Deadlines[Post] = Deadlines(runtime.loop, runtime.now, self._expired)
-        self._checks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.submit = self._coalescer.add  # takes a post, from any thread
 
     def forget(self, post: Post, error: BaseException) -> None:
@@ -113,8 +114,10 @@ class Posts:
             post = self._unsent.popleft()
             if post.done():
                 self._drop(post)
+            elif post.topic:
+                self._start(self._emit(session, post))
             elif post.exchange:
-                self._check(session, post)
+                self._start(self._published_if_known(session, post))
             elif not self._publish(session, post):
                 self._unsent.appendleft(post)
                 break
@@ -151,13 +154,33 @@ class Posts:
         )
         return filtering.outgoing(self._filters if post.filtered else Filters(), message)
 
-    def _check(self, session: Publisher, post: Post) -> None:
-        """What is published to an exchange that does not exist ends the channel, and all calls on it: ask before."""
-        task = self._loop.create_task(self._published_if_known(session, post))
-        self._checks.add(task)
-        task.add_done_callback(self._checks.discard)
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _emit(self, session: Publisher, post: Post) -> None:
+        def sent() -> None:
+            post.sent = True
+
+        try:
+            body, properties = self._encoded(post)
+            routed = await session.emit(post.exchange, post.topic, body, properties, sent=sent)
+        except (ConfigurationError, ProtocolError, PublishRejected) as error:
+            self._end(post, error)
+        except (OSError, RpcError) as error:
+            if post.sent or session is self._way.session:
+                self._end(post, interrupted(post, error))
+            elif not post.done():  # the session has ended: on the next one
+                self._unsent.append(post)
+                self._way.connect()
+        else:
+            post.taken = True
+            post.set(routed)
+            self._drop(post)
 
     async def _published_if_known(self, session: Publisher, post: Post) -> None:
+        """What is published to an exchange that does not exist ends the channel, and all calls on it: ask before."""
         try:
             known = await session.reaches(post.exchange)
         except (OSError, RpcError) as error:
@@ -233,7 +256,7 @@ class Posts:
         """End all."""
         self._flush()
         self._deadlines.close()
-        for task in self._checks:
+        for task in self._tasks:
             task.cancel()
         for post in list(self.open.values()):
             self._end(post, failures.client_closed(sent=post.sent))

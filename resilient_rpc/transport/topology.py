@@ -48,9 +48,20 @@ class Binding:
     queue: str
     exchange: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    key: str = ""
+    """The names, with wildcards, that a topic exchange sends to it."""
 
 
-Step = Exchange | Queue | Binding
+@dataclass(frozen=True)
+class Unbinding:
+    """Undo a `Binding`, if there is one."""
+
+    queue: str
+    exchange: str
+    key: str
+
+
+Step = Exchange | Queue | Binding | Unbinding
 
 
 def dead_queue(queue: str) -> str:
@@ -66,6 +77,11 @@ def expired_queue(queue: str) -> str:
 def dead_arguments(most: int | None) -> dict[str, Any]:
     """What a dead queue is declared with: beyond `most` messages the oldest gives way."""
     return {} if most is None else {"x-max-length": most}
+
+
+def events_queue(queue: str) -> str:
+    """Where the events lie that a service subscribes to."""
+    return f"{queue}.events"
 
 
 def fanout_exchange(queue: str) -> str:
@@ -98,7 +114,16 @@ def topology(spec: QueueSpec) -> tuple[Step, ...]:
         return ()
     arguments = {DEAD_LETTER: DEAD_EXCHANGE, **spec.arguments}
     request = Queue(spec.name, spec.durable, {name: value for name, value in arguments.items() if value is not None})
-    return (*_dead_letters(spec), request) if spec.dead_letters else (request,)
+    dead_letters = _dead_letters(spec) if spec.dead_letters else ()
+    return (*dead_letters, request, *_topics(spec)) if spec.topics else (*dead_letters, request)
+
+
+def _topics(spec: QueueSpec) -> tuple[Step, ...]:
+    return (
+        Exchange(spec.topics, "topic"),
+        *(Binding(spec.name, spec.topics, key=name) for name in spec.bound),
+        *(Unbinding(spec.name, spec.topics, name) for name in spec.unbound),
+    )
 
 
 def _dead_letters(spec: QueueSpec) -> tuple[Step, ...]:

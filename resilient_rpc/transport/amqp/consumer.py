@@ -12,7 +12,7 @@ from resilient_rpc.transport.amqp.control import ControlQueue
 from resilient_rpc.transport.amqp.lane import Lane, Reports
 from resilient_rpc.transport.amqp.session import Session
 from resilient_rpc.transport.base import ConsumerEvents, Delivery, QueueSpec
-from resilient_rpc.transport.topology import Binding, Exchange, Step, ear, topology
+from resilient_rpc.transport.topology import Binding, Exchange, Step, Unbinding, ear, topology
 
 
 class AmqpConsumer(Session):
@@ -99,7 +99,10 @@ class AmqpConsumer(Session):
         if isinstance(step, Exchange):
             await self.ask(channel.exchange_declare, step.name, step.type, durable=True)
         elif isinstance(step, Binding):
-            await self.ask(channel.queue_bind, step.queue, step.exchange, arguments=dict(step.arguments))
+            key = step.key or None
+            await self.ask(channel.queue_bind, step.queue, step.exchange, key, arguments=dict(step.arguments))
+        elif isinstance(step, Unbinding):
+            await self.ask(channel.queue_unbind, step.queue, step.exchange, step.key)
         else:
             kind = {"durable": step.durable, "exclusive": step.exclusive, "auto_delete": step.exclusive}
             await self.ask(channel.queue_declare, step.name, **kind, arguments=dict(step.arguments))

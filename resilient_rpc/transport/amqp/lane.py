@@ -79,8 +79,10 @@ class Lane(Protocol):
     def publish(self, target: str, body: bytes, properties: bytes, *, mandatory: bool) -> int:
         """See `transport.base.Publisher`."""
 
-    def announce(self, exchange: str, body: bytes, properties: bytes, *, mandatory: bool = False) -> int:
-        """See `transport.base.Publisher`."""
+    def announce(
+        self, exchange: str, body: bytes, properties: bytes, *, mandatory: bool = False, name: str = ""
+    ) -> int:
+        """See `transport.base.Publisher`; to a topic exchange under a name."""
 
     def ack(self, tag: int, multiple: bool = False, /) -> None:
         """See `transport.base.Consumer`; with `multiple`, everything up to `tag`."""
@@ -154,12 +156,14 @@ class FastLane:
         self._published += 1
         return self._published
 
-    def announce(self, exchange: str, body: bytes, properties: bytes, *, mandatory: bool = False) -> int:
-        """See `transport.base.Publisher`. Seldom: nothing of it is kept."""
+    def announce(
+        self, exchange: str, body: bytes, properties: bytes, *, mandatory: bool = False, name: str = ""
+    ) -> int:
+        """See `Lane`. Seldom: nothing of it is kept."""
         if self._closed or self._stream.closed:
             raise ConnectionError("the session has ended")
         check_size(body, properties, self._room, self._max_body)
-        payload = _PUBLISH + short_string(exchange) + (b"\x00\x01" if mandatory else b"\x00\x00")
+        payload = _PUBLISH + short_string(exchange) + short_string(name) + (b"\x01" if mandatory else b"\x00")
         method = _pack_head(METHOD, self._number, len(payload)) + payload
         head = _pack_header(HEADER, self._number, len(properties) + HEADER_FLAGS, BASIC, 0, len(body))
         self._stream.write(b"".join((method, _END, head, properties, _END, *self._split(body))))

@@ -57,13 +57,16 @@ class PikaLane:
         self._published += 1
         return self._published
 
-    def announce(self, exchange: str, body: bytes, properties: bytes, *, mandatory: bool = False) -> int:
-        """See `transport.base.Publisher`."""
+    def announce(
+        self, exchange: str, body: bytes, properties: bytes, *, mandatory: bool = False, name: str = ""
+    ) -> int:
+        """See `Lane`."""
         if self._closed or self._stream.closed:
             raise ConnectionError("the session has ended")
         check_size(body, properties, self._room, self._max_body)
         short_string(exchange)
-        self._channel.basic_publish(exchange, "", body, Encoded(properties), mandatory)
+        short_string(name)
+        self._channel.basic_publish(exchange, name, body, Encoded(properties), mandatory)
         self._published += 1
         return self._published
 

@@ -10,6 +10,7 @@ from pika import exceptions
 from resilient_rpc.transport.amqp.causes import NOT_FOUND, channel_error
 from resilient_rpc.transport.amqp.reply_consumers import ReplyConsumers
 from resilient_rpc.transport.amqp.session import Session, fail, settle
+from resilient_rpc.transport.amqp.topics import Topics
 from resilient_rpc.transport.base import DIRECT_REPLY, Delivery, PublisherEvents, QueueState
 from resilient_rpc.transport.reply_queues import ReplyQueues
 
@@ -25,6 +26,7 @@ class AmqpPublisher(Session):
         self._queues = replies if isinstance(replies, ReplyQueues) else None
         self.addresses: Sequence[str] = (DIRECT_REPLY,) if replies is True else ()
         self.kept = False
+        self._topics: Topics | None = None
         self._deliver: Callable[[Delivery], None] = events.delivered
 
     @property
@@ -44,6 +46,14 @@ class AmqpPublisher(Session):
     def announce(self, exchange: str, body: bytes, properties: bytes, *, mandatory: bool = False) -> int:
         """See `transport.base.Publisher`."""
         return self._lane.announce(exchange, body, properties, mandatory=mandatory)
+
+    async def emit(self, exchange: str, name: str, body: bytes, properties: bytes, *, sent: Callable[[], None]) -> bool:
+        """See `transport.base.Publisher`."""
+        topics = self._topics
+        if topics is None:
+            opening = self._new_channel, self._new_lane
+            topics = self._topics = Topics(*opening, self.ask, self._expecting, self._where)
+        return await topics.emit(exchange, name, body, properties, sent)
 
     async def reaches(self, exchange: str) -> bool:
         """See `transport.base.Publisher`."""

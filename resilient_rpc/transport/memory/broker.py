@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.topics import matches
 from resilient_rpc.transport.base import QueueSpec, QueueState
+from resilient_rpc.transport.failures import refused_by_a_queue
 from resilient_rpc.transport.memory.alarm import Alarm
 from resilient_rpc.transport.memory.consumer import MemoryConsumer
 from resilient_rpc.transport.memory.message import Message, circles, dead
@@ -48,6 +50,8 @@ class Broker:
         self.frozen = False
         self.blocked: str | None = None
         self._bindings: list[Binding] = []
+        self._topics: set[str] = set()
+        """The topic exchanges."""
         self._ears: dict[str, dict[str, Queue]] = {}
         """The queues that hear each fanout exchange."""
         self._alarm = Alarm(self.turn, lambda: {s.loop: None for s in self.sessions}, self.sweep)
@@ -157,16 +161,34 @@ class Broker:
             self.watch(queue)
         return len(sessions) + len(queues)
 
+    def emit(self, exchange: str, message: Message) -> bool:
+        """By a topic exchange, under the message's target; whether a queue has it. `PublishRejected` by a full one."""
+        bound = (each for each in self._bindings if each.exchange == exchange and exchange in self._topics)
+        names = {each.queue for each in bound if matches(each.key, message.target)}
+        queues = [self.queues[name] for name in sorted(names)]
+        taken = [queue.publish(self.amended(message, {}), self.now()) for queue in queues]
+        for queue in queues:
+            self.watch(queue)
+        if not all(taken):
+            raise refused_by_a_queue()
+        return bool(queues)
+
     def declare(self, spec: QueueSpec) -> Queue:
         """The queue and what belongs to it."""
         # Here, because it brings pika along, which a client on memory:// would load for nothing.
-        from resilient_rpc.transport.topology import Binding, Exchange, topology  # noqa: PLC0415
+        from resilient_rpc.transport.topology import Binding, Exchange, Unbinding, topology  # noqa: PLC0415
 
         for step in topology(spec):
             if isinstance(step, Binding):
                 if step not in self._bindings:
                     self._bindings.append(step)
-            elif not isinstance(step, Exchange):
+            elif isinstance(step, Unbinding):
+                undone = Binding(step.queue, step.exchange, key=step.key)
+                self._bindings = [binding for binding in self._bindings if binding != undone]
+            elif isinstance(step, Exchange):
+                if step.type == "topic":
+                    self._topics.add(step.name)
+            else:
                 self.open_queue(step.name, Settings(durable=step.durable, arguments=step.arguments))
         if spec.name not in self.queues:
             raise ConnectionError(f"404 NOT_FOUND - no queue {spec.name!r}")
@@ -195,6 +217,7 @@ class Broker:
     def delete(self, name: str) -> None:
         """Delete a queue; its consumers are cancelled by the broker."""
         queue = self.queues.pop(name)
+        self._bindings = [binding for binding in self._bindings if binding.queue != name]
         queue.clear()
         for taker in list(queue.takers):
             if isinstance(taker, MemoryConsumer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from resilient_rpc.errors import ConfigurationError, ProtocolError, TooLarge
@@ -86,6 +86,14 @@ class MemoryPublisher(Session):
                 self.do(self._announce, tag, exchange, body, properties, mandatory)
         return tag
 
+    async def emit(self, exchange: str, name: str, body: bytes, properties: bytes, *, sent: Callable[[], None]) -> bool:
+        """See `transport.base.Publisher`."""
+        self._check(exchange, body, properties, mandatory=False)
+        with self._turn:
+            self._check_open()
+        sent()
+        return await self.ask(lambda: self._emit(exchange, name, body, properties))
+
     async def reaches(self, exchange: str) -> bool:
         """See `transport.base.Publisher`."""
         return await self.ask(lambda: self._broker.reaches(exchange))
@@ -166,6 +174,12 @@ class MemoryPublisher(Session):
         if not self._broker.announce(exchange, message) and mandatory:
             self.post(self._events.returned, message.peek("correlation_id") or "", *NO_ROUTE)
         self._confirm(tag, ok=True)
+
+    def _emit(self, exchange: str, name: str, body: bytes, properties: bytes) -> bool:
+        message = self._read(name, body, properties)
+        if message is None:
+            raise ConnectionError("the broker refuses the message")
+        return self._broker.emit(exchange, message)
 
     def _read(self, target: str, body: bytes, properties: bytes) -> Message | None:
         """What was sent; None ends the session."""

@@ -1,0 +1,143 @@
+"""A queue beside that of the service, consumed by a session of its own, whose messages run in the server's slots."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol
+
+from resilient_rpc import events
+from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.serving.home import Home
+from resilient_rpc.serving.job import Job, Letter
+from resilient_rpc.serving.outbox import Outbox
+from resilient_rpc.transport.backoff import Backoff
+from resilient_rpc.transport.base import Consumer, Delivery, QueueSpec, Transport
+from resilient_rpc.transport.session_loop import SessionLoop
+from resilient_rpc.transport.users import Users
+
+log = logging.getLogger(__name__)
+
+
+class InletLetter(Letter):
+    """A message of such a queue."""
+
+    __slots__ = ("inlet",)
+
+    inlet: Inlet
+
+
+class Desk(Protocol):
+    """What the server does with messages, wherever they came from."""
+
+    letters: dict[object, Letter]
+    """Those that are not done with."""
+    outbox: Outbox
+    senders: Users | None
+    """Who must say who they are; None: nobody."""
+
+    def known(self, letter: Letter) -> bool:
+        """Whether it is a copy of what is running here."""
+
+    def run(self, jobs: list[Job]) -> None:
+        """Have them run, or give them back while draining."""
+
+    def settle(self, letter: Letter, ok: bool) -> None:
+        """Nothing is left to do for it, or another message stands for it; not ok: that could not be sent."""
+
+    def changed(self) -> None:
+        """A session has begun, or has ended for good."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plumbing:
+    """What all of these queues share with the server."""
+
+    transport: Transport
+    prefetch: int
+    backoff: Backoff
+    users: Users
+    hub: events.Events
+    server: str
+
+
+class Inlet(ABC):
+    """Lives on the server's loop."""
+
+    def __init__(self, spec: QueueSpec, desk: Desk, shared: Plumbing, *, cuttable: bool) -> None:
+        """Connect nothing. `cuttable`: see `DeadLetters`."""
+        self._spec, self._desk, self._shared = spec, desk, shared
+        self._hub, self._users = shared.hub, shared.users
+        self.home = Home.of(
+            spec, shared.server, desk.outbox.forwards, shared.users, shared.hub, desk.settle, cuttable=cuttable
+        )
+        self.fatal: BaseException | None = None
+        self.session: Consumer | None = None
+        self.sessions: SessionLoop[Consumer] = SessionLoop(
+            self._open, opened=self._opened, failed=self._failed, urgent=lambda: True, backoff=shared.backoff
+        )
+
+    @abstractmethod
+    def _letter(self, session: Consumer, delivery: Delivery) -> InletLetter:
+        """The envelope of a message."""
+
+    @abstractmethod
+    def _accept(self, letter: Letter) -> None:
+        """Read it, and have it run, or bury it."""
+
+    # -- the session
+
+    async def _open(self) -> Consumer:
+        shared = self._shared
+        timeout = shared.transport.connect_timeout
+        return await shared.transport.consumer(self, self._spec, prefetch=shared.prefetch, timeout=timeout)
+
+    def _opened(self, session: Consumer) -> None:
+        self.session, self.fatal = session, None
+        self._hub.emit(events.ConnectionStateChanged(state="connected"))
+        self._desk.changed()
+
+    def _failed(self, error: BaseException) -> None:
+        self._hub.emit(events.ConnectionStateChanged(state="failed", reason=str(error)))
+        if isinstance(error, ConfigurationError):
+            log.error("cannot serve: %s", error)
+            self.fatal = error
+            self._desk.changed()
+
+    # -- its reports
+
+    def lost(self, error: BaseException) -> None:
+        """See `ConsumerEvents`."""
+        self.session = None
+        self.sessions.lost(error)
+        self._hub.emit(events.ConnectionStateChanged(state="lost", reason=str(error)))
+
+    def control(self, delivery: Delivery) -> None:  # noqa: B027 - a report that does not come
+        """Never: it has no control queue, for nobody who sends here knows of one."""
+
+    def delivered(self, delivery: Delivery) -> None:
+        """A message."""
+        session = self.session or self.sessions.session
+        if session is None:  # delivered before `_opened` could run: it will come again
+            return
+        letter = self._letter(session, delivery)
+        returns = self.home.returns
+        if (delivery.redelivered or letter.returns) and self._desk.known(letter):
+            return
+        if delivery.redelivered and returns is not None and self._users.can_send_on(delivery):
+            returns.take(letter)
+            return
+        if letter.returns and returns is not None and returns.hold(letter, self._resume):
+            return
+        self._admit(letter)
+
+    def _resume(self, letter: Letter) -> None:
+        if letter.session is (self.session or self.sessions.session):
+            self._admit(letter)
+
+    def _admit(self, letter: Letter) -> None:
+        self._desk.letters[letter.key] = letter
+        if letter.returns and self.home.returns is not None:
+            self.home.returns.arrived(letter)
+        self._accept(letter)
