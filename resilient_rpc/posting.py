@@ -233,7 +233,7 @@ def as_publication(call: Call, ttl: float | None, exchange: str) -> Publication:
     """The event that a call describes. Its id tells repeats of it from others, so that it can be sent again."""
     check_name(call.method, "event")
     seconds = None if ttl is None else check_timeout(ttl, "ttl")
-    return Publication(**_fields(call), ttl=seconds, exchange=exchange)
+    return Publication(**fields_of(call), ttl=seconds, exchange=exchange)
 
 
 def as_raw(call: Call, properties: Any) -> RawCall:

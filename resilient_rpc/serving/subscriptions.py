@@ -40,7 +40,6 @@ class Subscriptions(Methods):
         self._methods[topic] = method
         self._patterns = sorted(filter(is_pattern, self._methods), key=rank)
         self._found.clear()
-        self.changes += 1
 
     def end(self, topic: str) -> None:
         """Give up what versions before this one have subscribed to."""

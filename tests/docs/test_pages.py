@@ -23,6 +23,7 @@ IN_MEMORY = [
     "index.md",
     "admission.md",
     "discovery.md",
+    "events.md",
     "exactly-once.md",
     "policies.md",
     "plugins.md",
