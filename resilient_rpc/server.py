@@ -357,8 +357,14 @@ class Server:
         The names and patterns are those that were given to `on`. What still arrives under them is dropped. Raises
         `ConfigurationError` for what has a handler.
         """
+        self._check_not_begun()
         for event in events:
             self._subscriptions.end(event)
+
+    def _check_not_begun(self) -> None:
+        """The queue of events is bound when the server starts."""
+        if self._serving is not None:
+            raise UsageError(f"{self!r} is running: subscribe before it starts")
 
     def _subscribe(
         self,
@@ -369,6 +375,7 @@ class Server:
         concurrency: int | None,
         allow: Allow | None,
     ) -> None:
+        self._check_not_begun()
         guards = tuple(guard for guard in (self._allow, allow) if guard is not None)
         binder = _binder(function)
         self._subscriptions.add(_method(function, event, binder, safety, timeout, concurrency, guards))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from resilient_rpc import AsyncClient, Classic, Client, Compression, Context, Quorum, Server
-from resilient_rpc.errors import ConfigurationError, ConnectionLost, DeadlineExceeded
+from resilient_rpc.errors import ConfigurationError, ConnectionLost, DeadlineExceeded, UsageError
 from resilient_rpc.events import CallServed, DeadLettered, NoSubscribers
 from resilient_rpc.policies import Cache, Fallback, Idempotency, Retry, RetryBudget
 from resilient_rpc.stores import MemoryStore, RedisStore
@@ -658,6 +658,18 @@ def test_what_cannot_be_subscribed_to() -> None:
     ]:
         with pytest.raises(ConfigurationError, match=says):
             act()
+
+
+def test_a_server_that_runs_cannot_subscribe_any_more(service: str) -> None:
+    server = Server(f"memory://{service}", service="billing")
+    server.on("orders.created")(lambda: None)
+    server.start()
+    try:
+        for act in (lambda: server.on("orders.paid")(lambda: None), lambda: server.off("orders.legacy")):
+            with pytest.raises(UsageError, match="before it starts"):
+                act()
+    finally:
+        server.stop()
 
 
 def test_the_queue_of_events_of_somebody_elses_making_is_a_configuration_error(town: Town) -> None:
