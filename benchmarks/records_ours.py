@@ -54,7 +54,7 @@ async def by_tasks(
 
 def cases(base: int) -> tuple[Iterator[int], Iterator[int]]:
     """Fresh numbers, and known ones."""
-    return itertools.count(base), itertools.cycle(range(base, base + 50))
+    return itertools.count(base), itertools.cycle(range(base, base + WARM_UP))
 
 
 async def store_alone(url: str, seconds: float) -> dict[str, float]:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-WARM_UP = 20
+WARM_UP = 50
 
 
 def by_threads(work: Callable[[int], object], numbers: Iterator[int], seconds: float, threads: int) -> float:

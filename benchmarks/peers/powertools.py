@@ -14,7 +14,7 @@ import sys
 import uuid
 from typing import Any
 
-from benchmarks.peers.pace import by_threads
+from benchmarks.peers.pace import WARM_UP, by_threads
 
 CROWDS = ((1, "1"), (8, "64"), (64, "64"))
 """Threads, and the case that they are of."""
@@ -74,7 +74,7 @@ def measure(url: str, seconds: float) -> dict[str, float]:
     for number, (threads, name) in enumerate(CROWDS, 1):
         base = number * 10_000_000
         for kind, first, again in (("store", fresh, replay), ("function", decorated, decorated)):
-            known = itertools.cycle(range(base, base + 50))
+            known = itertools.cycle(range(base, base + WARM_UP))
             for case, work, numbers in (("fresh", first, itertools.count(base)), ("replay", again, known)):
                 rate = by_threads(work, numbers, seconds, threads)
                 found[f"{kind} {case} {name}"] = max(rate, found.get(f"{kind} {case} {name}", 0.0))
