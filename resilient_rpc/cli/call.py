@@ -10,6 +10,7 @@ import typer
 
 from resilient_rpc.call import Safety
 from resilient_rpc.cli.fail import USAGE, exit_code, fail
+from resilient_rpc.cli.options import Environment, Prefix, Url, Version
 from resilient_rpc.client import Client
 from resilient_rpc.errors import RpcError
 
@@ -18,7 +19,6 @@ EXIT_CODES = (
     "3 not executed (no connection, no such service, refused for now): it may be tried again; "
     "4 unknown outcome, or no answer in time."
 )
-URL_VARIABLE = "RESILIENT_RPC_URL"
 
 
 def call(
@@ -27,21 +27,14 @@ def call(
         str, typer.Argument(help="Arguments: a JSON object or array; - reads them from stdin.", metavar="[JSON]")
     ] = "{}",
     *,
-    url: Annotated[
-        str,
-        typer.Option(
-            envvar=URL_VARIABLE,
-            help="The broker. Rather set the variable: others can read the arguments of a process.",
-            show_default=False,
-        ),
-    ],
+    url: Url,
     timeout: Annotated[float, typer.Option(help="Seconds until the call ends, one way or the other.")] = 30.0,
     safety: Annotated[
         Safety | None, typer.Option(help="What a repeat of the call would do.", show_default="unsafe")
     ] = None,
-    prefix: Annotated[str, typer.Option(help="What the names of the servers' queues begin with.")] = "rpc.",
-    version: Annotated[str | None, typer.Option(help="Of the service, if its servers have one.")] = None,
-    environment: Annotated[str | None, typer.Option(help="Of the service, if its servers have one.")] = None,
+    prefix: Prefix = "rpc.",
+    version: Version = None,
+    environment: Environment = None,
     key: Annotated[
         str | None, typer.Option(help="Idempotency key: the call takes effect once, however often it is sent.")
     ] = None,

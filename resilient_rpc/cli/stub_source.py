@@ -9,27 +9,29 @@ from collections.abc import Mapping
 from typing import Any
 
 from resilient_rpc.call import Safety
-from resilient_rpc.cli.stub_types import ANY, Types, identifier, quoted, title
+from resilient_rpc.cli.stub_types import ANY, Types, identifier, mapping, quoted, title
 from resilient_rpc.names import is_name
 from resilient_rpc.settings import MAX_TIMEOUT
 
 WIDTH = 110
+_UNFIT = re.compile(r'["\\\x00-\x1f]')
+"""No field of a message can be called so."""
 MODULES = ("datetime", "decimal", "uuid")
 OURS = {"ApplicationError", "Contract", "RemoteError", "remote"}
 RESERVED = {"Any", "ERRORS", "Literal", "Protocol", "msgspec", *MODULES, *OURS}
 """Names that the source uses itself."""
 ANNOTATED = {"bool", "bytes", "dict", "float", "int", "list", "set", "str", "tuple", *RESERVED}
 """What annotations are made of: a member of a class that is called so would stand in their way."""
-DEFAULTS = {"str": str, "int": int, "bool": bool, "float": float}
+DEFAULTS: dict[str, type[Any]] = {"str": str, "int": int, "bool": bool, "float": float}
 
 
 def source(document: Mapping[str, Any], *, service: str, awaits: bool = False) -> str:
     """A module with a `Protocol` of the service's methods, its types, and its errors. `awaits`: for `AsyncClient`."""
-    components = _mapping(document.get("components"))
+    components = mapping(document.get("components"))
     contract = identifier(title(service) or service, taken=RESERVED)
-    errors = _errors(_mapping(components.get("errors")), taken={*RESERVED, contract})
-    types = Types(_mapping(components.get("schemas")), {*RESERVED, contract, *errors.values()})
-    version = _mapping(document.get("info")).get("version")
+    errors = _errors(mapping(components.get("errors")), taken={*RESERVED, contract})
+    types = Types(document, {*RESERVED, contract, *errors.values()})
+    version = mapping(document.get("info")).get("version")
     classes = [_class(name, called, types) for name, called in types.classes.items()]
     faults = [_error(name, called, components["errors"][name]) for name, called in errors.items()]
     if errors:
@@ -37,6 +39,11 @@ def source(document: Mapping[str, Any], *, service: str, awaits: bool = False) -
     body = "\n\n".join([*classes, *faults, _contract(contract, document.get("methods"), types, awaits=awaits)])
     head = f'"""The service {_text(service)}, version {_text(version)}; written by `resilient-rpc stub`."""\n'
     return f"{head}\nfrom __future__ import annotations\n\n{_imports(body)}\n\n{body}"
+
+
+def types_of(document: Mapping[str, Any]) -> Types:
+    """The types of a description, where nothing else has a name."""
+    return Types(document, RESERVED)
 
 
 def _imports(body: str) -> str:
@@ -63,6 +70,8 @@ def _class(name: str, called: str, types: Types) -> str:
     for field, inner in schema["properties"].items():
         if field == tag and (value := _single(inner)) is not None:
             how += [f"tag_field={quoted(field)}", f"tag={quoted(value)}"]
+            continue
+        if _UNFIT.search(field):
             continue
         attribute = identifier(field, taken=taken)
         taken.add(attribute)
@@ -98,7 +107,7 @@ def _default(schema: Any, type_: str) -> str | None:
     """As far as it can be written down and is of the type; None: it is left out, and the server fills it in."""
     if not isinstance(schema, dict) or "default" not in schema:
         return None
-    value = schema["default"]
+    value: Any = schema["default"]
     if value is None and (type_ == "None" or type_.endswith("| None")):
         return "default=None"
     kind = DEFAULTS.get(type_.removesuffix(" | None"))
@@ -119,7 +128,7 @@ def _errors(errors: Mapping[str, Any], taken: set[str]) -> dict[str, str]:
 
 
 def _error(name: str, called: str, error: Any) -> str:
-    said = _docstring(_mapping(error).get("message") if _mapping(error).get("message") != name else None)
+    said = _docstring(mapping(error).get("message") if mapping(error).get("message") != name else None)
     said += ["\n"] if said else []
     return f"class {called}(ApplicationError):\n{''.join(said)}    type = {quoted(name)}\n"
 
@@ -137,8 +146,8 @@ def _contract(called: str, methods: Any, types: Types, *, awaits: bool) -> str:
 
 
 def _method(name: str, attribute: str, method: Mapping[str, Any], types: Types, *, awaits: bool) -> str:
-    result = types.of(_mapping(method.get("result")).get("schema"))
-    parameters = ["self", *_parameters(method, types)]
+    result = types.of(mapping(method.get("result")).get("schema"))
+    parameters = ["self", *parameters_of(method, types)]
     opening = f"    {'async ' if awaits else ''}def {attribute}("
     line = f"{opening}{', '.join(parameters)}) -> {result}:"
     if len(line) > WIDTH:
@@ -159,7 +168,8 @@ def _terms(name: str, attribute: str, method: Mapping[str, Any]) -> str:
     return f"    @remote({', '.join(terms)})\n" if terms else ""
 
 
-def _parameters(method: Mapping[str, Any], types: Types) -> list[str]:
+def parameters_of(method: Mapping[str, Any], types: Types) -> list[str]:
+    """The parameters of a method that is described, as they stand in its signature."""
     given = method.get("params")
     params = [each for each in given if isinstance(each, dict)] if isinstance(given, list) else []
     names = [each.get("name") for each in params]
@@ -192,7 +202,3 @@ def _text(value: Any) -> str:
     """What of it can stand between quotes: one line, and nothing that would end them."""
     line = " ".join(value.split()) if isinstance(value, str) else ""
     return "".join(each for each in line if each.isprintable()).replace("\\", "/").replace('"', "'")[:WIDTH]
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -31,8 +31,8 @@ MAX_DEPTH = 32
 
 def identifier(text: str, *, taken: Collection[str] = ()) -> str:
     """A name for it in Python that is not taken."""
-    found = re.sub(r"\W", "_", text, flags=re.ASCII) or "_"
-    found = f"_{found}" if found[0].isdigit() else found
+    found = re.sub(r"\W", "_", text, flags=re.ASCII).lstrip("_")  # what begins with underscores means something else
+    found = found if found and not found[0].isdigit() else f"x{found}"
     name = f"{found}_" if keyword.iskeyword(found) or found in taken else found
     number = 1
     while name in taken:
@@ -52,12 +52,18 @@ def title(text: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in re.split(r"[\W_]+", text, flags=re.ASCII))
 
 
+def mapping(value: Any) -> Mapping[str, Any]:
+    """It, if it is one; else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
 class Types:
     """The types of one description. `classes` are those of its components that become classes, by their own name."""
 
-    def __init__(self, schemas: Mapping[str, Any], taken: Iterable[str]) -> None:
+    def __init__(self, document: Mapping[str, Any], taken: Iterable[str]) -> None:
+        schemas = mapping(mapping(document.get("components")).get("schemas"))
         self.schemas = {name: each for name, each in sorted(schemas.items()) if isinstance(each, dict)}
-        self.tags = _tags(schemas)
+        self.tags = _tags([document.get("methods"), schemas])
         """Components that a field tells apart, and the name of that field."""
         self.classes: dict[str, str] = {}
         used = set(taken)

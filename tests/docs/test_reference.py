@@ -351,6 +351,10 @@ def test_the_exit_codes_are_those_of_the_command() -> None:
     ]
 
 
+def test_the_exit_codes_of_probes_are_those_of_the_commands() -> None:
+    assert [row[0] for row in rows_of(DOCS / "cli.md", "ping, health")] == [str(code) for code in (0, FAILED, USAGE)]
+
+
 # -- dead-letters.md
 
 
