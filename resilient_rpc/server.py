@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 import secrets
 import socket
@@ -32,6 +33,7 @@ from resilient_rpc.serving.subscriptions import Subscriptions
 from resilient_rpc.settings import check_concurrency, check_flag, check_safety, check_timeout
 from resilient_rpc.transport.base import QueueSpec, QueueState
 from resilient_rpc.transport.batching import Batching
+from resilient_rpc.transport.memory import MemoryTransport
 from resilient_rpc.transport.naming import Naming
 from resilient_rpc.transport.open import open_transport
 from resilient_rpc.transport.queues import Classic, Quorum
@@ -42,6 +44,7 @@ from resilient_rpc.wire.control import control_exchange
 from resilient_rpc.wire.filters import Filter, check_filters
 from resilient_rpc.wire.limits import Limits
 
+log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=Event)
 S = TypeVar("S")
@@ -138,7 +141,7 @@ class Server:
         self._events = Events()
         self._serving: Serving | None = None
         self._background: Background | None = None
-        self._foreground = Foreground(self._begin, self._end, self._options.grace)
+        self._foreground = Foreground(self._begin_to_run, self._end, self._options.grace)
 
     def __repr__(self) -> str:
         return f"Server(service={self.service!r}, name={self.name!r}, methods={self._methods.names()})"
@@ -491,6 +494,12 @@ class Server:
         )
         self._serving.start()
         return self._serving
+
+    def _begin_to_run(self) -> Serving:
+        serving = self._begin()
+        if isinstance(self._transport, MemoryTransport):
+            log.warning("%s is on memory://, a bus inside this process: no other process can call it", self.service)
+        return serving
 
     async def _end(self) -> bool:
         serving, self._serving = self._serving, None

@@ -73,6 +73,7 @@ def test_serves_what_the_target_names_until_a_signal(start: Start, target: str, 
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (0, "")
     assert "INFO resilient_rpc.cli.serve: serving shop as " in err
+    assert "shop is on memory://, a bus inside this process: no other process can call it" in err
 
 
 @pytest.mark.slow

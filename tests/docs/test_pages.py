@@ -79,6 +79,8 @@ def test_every_command_exists(block: Block) -> None:
                 assert words[1] in files, line
             case "export":
                 assert "=" in words[1], line
+            case ".":
+                assert words[1:] == [".venv/bin/activate"], line
             case "pip":
                 assert words[1:] == ["install", _distribution()], line
             case other:

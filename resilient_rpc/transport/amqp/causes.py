@@ -11,6 +11,7 @@ from resilient_rpc.errors import ConfigurationError, ConnectionLost, NotConnecte
 
 ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 406, 530
 _MISTAKES = ("inequivalent arg", "invalid arg", "unknown exchange type", "user_id property")
+_LOGIN_REMEDY = " Check user and password of the URL; guest may connect from the broker's own machine only."
 _MAX_TEXT = 500
 
 
@@ -47,7 +48,8 @@ def not_connected(
     if said is not None:
         code, text = said
         kind = ConfigurationError if is_mistake(code, text) else NotConnected
-        return _caused(kind(f"{where}: {code} {_shown(text)}"), error)
+        remedy = _LOGIN_REMEDY if "authentication mechanism PLAIN" in text else ""
+        return _caused(kind(f"{where}: {code} {_shown(text)}{remedy}"), error)
     if isinstance(error, exceptions.AuthenticationError):
         return _caused(ConfigurationError(f"{where} does not offer the auth_mechanism {_shown(error)}"), error)
     if isinstance(error, exceptions.IncompatibleProtocolError) and isinstance(reason, ssl.SSLError):

@@ -43,7 +43,18 @@ def test_what_will_be_said_again_and_what_will_not(code: int, text: str, mistake
     assert is_mistake(code, text) is mistake
     error = not_connected(exceptions.StreamLostError("lost"), (code, text), "h:1")
     assert type(error) is expected
-    assert str(error) == f"h:1: {code} {text}"
+    assert str(error).partition(" Check user and password")[0] == f"h:1: {code} {text}"
+
+
+def test_only_a_login_by_password_that_is_refused_says_what_to_look_at() -> None:
+    def said(mechanism: str) -> str:
+        text = f"ACCESS_REFUSED - Login was refused using authentication mechanism {mechanism}."
+        return str(not_connected(exceptions.StreamLostError("lost"), (403, text), "h:1"))
+
+    assert said("PLAIN").endswith(
+        "PLAIN. Check user and password of the URL; guest may connect from the broker's own machine only."
+    )
+    assert said("EXTERNAL").endswith("EXTERNAL.")
 
 
 def test_why_an_attempt_failed() -> None:
