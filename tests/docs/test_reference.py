@@ -379,8 +379,6 @@ def test_the_exit_codes_and_headers_of_dead_letters_are_those_of_the_code() -> N
 
 REFERENCE = sorted((DOCS / "reference").glob("*.md"))
 SHOWN = [name for page in REFERENCE for name in re.findall(r"(?m)^::: (\S+)$", page.read_text(encoding="utf-8"))]
-    name for page in REFERENCE for name in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-]
 
 
 def _found(path: str) -> Any:
