@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -79,4 +80,5 @@ def _supervisor(target: str, log_level: LogLevel, workers: str, max_restarts: in
 
 
 def _say_ready(service: str) -> None:
-    print(READY, service, flush=True)
+    with contextlib.suppress(OSError):  # nobody reads it
+        print(READY, service, flush=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
 import subprocess
+import sys
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,8 @@ from resilient_rpc.cli.workers.plan import Restarts
 from resilient_rpc.cli.workers.process import Orders
 from resilient_rpc.cli.workers.scaling import Scaling
 from resilient_rpc.cli.workers.supervisor import Supervisor
+from resilient_rpc.cli.workers.watch import check_reload
+from resilient_rpc.errors import ConfigurationError
 from tests.cli.workers.conftest import Start, children, gone, line
 from tests.waiting import PATIENCE, until
 
@@ -235,3 +240,25 @@ def test_the_processes_of_the_system_are_not_enough(
     rules = Restarts(most=1, first=0.01)
     assert Supervisor(Orders(target="shop:server"), Count(), rules=rules).run() == 1
     assert "worker 1 cannot be started: Resource temporarily unavailable" in caplog.text
+
+
+def test_one_that_cannot_look_after_them_any_more_drains_them_and_says_why(
+    amqp_url: str, folder: Path, service: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(_: object) -> AsyncIterator[list[str]]:
+        await asyncio.sleep(0.05)
+        raise PermissionError("no watching here")
+        yield []
+
+    monkeypatch.setattr("resilient_rpc.cli.workers.supervisor.changes", broken)
+    monkeypatch.chdir(folder)
+    for name, value in {"SHOP_URL": amqp_url, "SHOP_SERVICE": service, "GRACE": "10"}.items():
+        monkeypatch.setenv(name, value)
+    assert Supervisor(Orders(target="shop:server"), Count(), watched=[folder]).run() == 1
+    assert "cannot look after the workers any more: no watching here" in caplog.text
+
+
+def test_what_it_takes_to_watch_files_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'resilient-rpc\[reload\]'"):
+        check_reload([])
