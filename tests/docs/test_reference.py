@@ -10,11 +10,12 @@ import re
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 import msgspec
 import pytest
+import typer.main
 
 import resilient_rpc
 from resilient_rpc import (
@@ -28,6 +29,7 @@ from resilient_rpc import (
     Quorum,
     RpcError,
     Server,
+    cli,
     errors,
     events,
     policies,
@@ -57,6 +59,7 @@ from resilient_rpc.policies import (
     Retry,
     RetryBudget,
 )
+from resilient_rpc.posting import RawProperties
 from resilient_rpc.stores import Began, EncryptedStore, MemoryStore, RedisLock, RedisStore, SqlStore
 from resilient_rpc.transport import deadletters
 from resilient_rpc.transport.correlation import STRATEGIES
@@ -125,12 +128,26 @@ def test_every_keyword_of_a_call_is_documented() -> None:
     assert list(_documented("A call")) == list(How.__annotations__)
 
 
-def test_the_defaults_of_map_are_documented() -> None:
-    text = CONFIGURATION.read_text(encoding="utf-8")
+def _keywords(face: type[Any], *methods: str) -> dict[str, str]:
+    """The keywords of methods by ``method.keyword``, without those that stand in a `TypedDict`."""
+    found = {}
+    for method in methods:
+        for parameter in inspect.signature(inspect.getattr_static(face, method)).parameters.values():
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                found[f"{method}.{parameter.name}"] = _default(parameter.default)
+    return found
+
+
+def test_every_keyword_of_the_other_ways_to_call_is_documented() -> None:
+    methods = ("submit", "map", "cast", "publish", "broadcast", "call_raw")
     for face in (Client, AsyncClient):
-        found = _parameters(face.map)
-        assert f"`window` (default {found['window']})" in text
-        assert f"`return_errors` (default {found['return_errors']})" in text
+        assert _documented("Other ways to call") == _keywords(face, *methods)
+    text = CONFIGURATION.read_text(encoding="utf-8").partition("### Other ways to call")[2].partition("| keyword |")[0]
+    assert [name for name in RawProperties.__annotations__ if f"`{name}`" not in text] == []
+
+
+def test_every_keyword_of_raw_queues_and_events_is_documented() -> None:
+    assert _documented("Queues of bytes, events") == _keywords(Server, "raw", "on")
 
 
 def test_every_setting_of_a_server_is_documented_with_its_default() -> None:
@@ -360,6 +377,28 @@ def test_the_exit_codes_are_those_of_the_command() -> None:
 
 def test_the_exit_codes_of_probes_are_those_of_the_commands() -> None:
     assert [row[0] for row in rows_of(DOCS / "cli.md", "ping, health")] == [str(code) for code in (0, FAILED, USAGE)]
+
+
+def _commands(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, inner in getattr(command, "commands", {}).items():
+        yield (*path, name), inner
+        yield from _commands(inner, *path, name)
+
+
+COMMANDS = dict(_commands(typer.main.get_command(cli.app)))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_has_its_place_with_all_options(path: tuple[str, ...]) -> None:
+    text = (DOCS / "cli.md").read_text(encoding="utf-8")
+    heads = re.findall(r"(?m)^## (.*)$", text)
+    assert path[0] in {name for head in heads for name in head.split(", ")}
+    if path[0] == "dead":  # the subcommands have a page of their own
+        text += (DOCS / "dead-letters.md").read_text(encoding="utf-8")
+        assert path[-1] in text
+    for parameter in COMMANDS[path].params:
+        names = [*parameter.opts, *parameter.secondary_opts]
+        assert parameter.param_type_name == "argument" or any(name in text for name in names), names
 
 
 # -- dead-letters.md
