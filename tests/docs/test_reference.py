@@ -64,7 +64,7 @@ from resilient_rpc.stores import Began, EncryptedStore, MemoryStore, RedisLock, 
 from resilient_rpc.transport import deadletters
 from resilient_rpc.transport.correlation import STRATEGIES
 from resilient_rpc.transport.memory.publisher import MemoryPublisher
-from resilient_rpc.transport.properties import decode_headers, decode_properties
+from resilient_rpc.transport.properties import decode_properties
 from resilient_rpc.transport.urls import AmqpUrl
 from tests.docs.blocks import DOCS, blocks_of, rows_of
 
@@ -355,15 +355,6 @@ def test_the_messages_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch, ser
     sent = [_masked(body) for body, _ in _messages(monkeypatch, service)]
     for title, example in examples.items():
         assert example in sent, f"{title}: {sent}"
-
-
-def test_the_properties_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch, service: str) -> None:
-    documented = {row[0]: row[1] for row in rows_of(WIRE, "On the wire")}
-    requests = [found for _, found in _messages(monkeypatch, service) if found["type"] != "rpc.reply"]
-    assert {found["type"] for found in requests} == {"rpc.call", "rpc.batch"}
-    for found in requests:
-        assert set(found) == set(documented)
-        assert all(name in documented["headers"] for name in decode_headers(found["headers"]))
 
 
 # -- cli.md
