@@ -27,6 +27,9 @@ GENERAL = {"string": "str", "integer": "int", "number": "float", "array": "list[
 """What stands for several types of one kind: a decoder could not tell them apart."""
 KINDS = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 MAX_DEPTH = 32
+MOST_VARIANTS = 100
+LONGEST = 500
+"""Characters of a type that is written out; what would be longer is `Any`."""
 
 
 def identifier(text: str, *, taken: Collection[str] = ()) -> str:
@@ -65,6 +68,8 @@ class Types:
         self.schemas = {name: each for name, each in sorted(schemas.items()) if isinstance(each, dict)}
         self.tags = _tags([document.get("methods"), schemas])
         """Components that a field tells apart, and the name of that field."""
+        self._texts: dict[str, str] = {}
+        self._known_kinds: dict[str, set[str]] = {}
         self.classes: dict[str, str] = {}
         used = set(taken)
         for name, each in self.schemas.items():
@@ -79,7 +84,7 @@ class Types:
         reference = schema.get("$ref")
         if isinstance(reference, str):
             name = reference.removeprefix(REF)
-            return self.classes.get(name) or self.of(self.schemas.get(name), depth + 1)
+            return self.classes.get(name) or self._inlined(name, depth)
         if isinstance(schema.get("anyOf"), list):
             return self._union(schema["anyOf"], depth)
         if isinstance(schema.get("enum"), list):
@@ -87,6 +92,15 @@ class Types:
         if "const" in schema:
             return _literal([schema["const"]])
         return self._by_kind(schema, depth)
+
+    def _inlined(self, name: str, depth: int) -> str:
+        """A component that is no class: written out, unless it stands in itself or would be endless."""
+        known = self._texts.get(name)
+        if known is None:
+            self._texts[name] = ANY
+            found = self.of(self.schemas.get(name), depth + 1)
+            known = self._texts[name] = found if len(found) <= LONGEST else ANY
+        return known
 
     def _by_kind(self, schema: dict[str, Any], depth: int) -> str:
         match schema.get("type"):
@@ -111,6 +125,8 @@ class Types:
         return f"set[{inner}]" if schema.get("uniqueItems") is True and inner != ANY else f"list[{inner}]"
 
     def _union(self, variants: list[Any], depth: int) -> str:
+        if len(variants) > MOST_VARIANTS:
+            return ANY
         found = [(self._kinds(each, depth), self.of(each, depth + 1), self._tag(each)) for each in variants]
         if any(type_ == ANY for _, type_, _ in found) or not found:
             return ANY
@@ -130,7 +146,11 @@ class Types:
             return set()
         reference = schema.get("$ref")
         if isinstance(reference, str):
-            return self._kinds(self.schemas.get(reference.removeprefix(REF)), depth + 1)
+            name = reference.removeprefix(REF)
+            if name not in self._known_kinds:
+                self._known_kinds[name] = set()
+                self._known_kinds[name] = self._kinds(self.schemas.get(name), depth + 1)
+            return self._known_kinds[name]
         if isinstance(schema.get("anyOf"), list):
             return {kind for each in schema["anyOf"] for kind in self._kinds(each, depth + 1)}
         if isinstance(schema.get("enum"), list):

@@ -61,7 +61,7 @@ def test_an_answer_that_nobody_waits_for_is_not_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    "params", [b"[[[[[[[[]]]]]]]]", b'{"a":' + b"[" * 70 + b"]" * 70 + b"}", b"5", b'"x"', b"null"]
+    "params", [b"[[[[[[[[]]]]]]]]", b'{"a":' + b"[" * 70 + b"]" * 70 + b"}", b"5", b'"x"', b"null", b'["\xff"]']
 )
 def test_params_of_any_kind_are_no_trouble(params: bytes) -> None:
     async def main(b: Bench) -> None:
