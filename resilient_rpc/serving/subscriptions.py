@@ -53,14 +53,15 @@ class Subscriptions(Methods):
         return found if found is not None else self._look_up(name)
 
     def _look_up(self, name: str) -> Method:
+        text = f"{self.service!r} does not subscribe to {name[:MAX_NAME]!r}"
+        if not is_name(name):  # nor to a pattern that somebody publishes under
+            raise MethodNotFound(text)
         found = self._methods.get(name)
-        if found is None and is_name(name):
-            pattern = next((pattern for pattern in self._patterns if matches(pattern, name)), None)
-            found = self._methods[pattern] if pattern is not None else None
         if found is None:
-            given_up = is_name(name) and any(matches(topic, name) for topic in self.ended)
-            kind = Unwanted if given_up else MethodNotFound
-            raise kind(f"{self.service!r} does not subscribe to {name[:MAX_NAME]!r}")
+            pattern = next((pattern for pattern in self._patterns if matches(pattern, name)), None)
+            if pattern is None:
+                raise (Unwanted if any(matches(topic, name) for topic in self.ended) else MethodNotFound)(text)
+            found = self._methods[pattern]
         if len(self._found) >= REMEMBERED:
             self._found.clear()
         self._found[name] = found

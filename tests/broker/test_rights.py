@@ -14,7 +14,7 @@ import pytest
 from pika.exceptions import ChannelClosedByBroker, ProbableAccessDeniedError
 from typer.testing import CliRunner
 
-from resilient_rpc import AsyncClient, Client, Quorum, RpcError, Server, Unroutable
+from resilient_rpc import AsyncClient, Client, Context, Quorum, RpcError, Server, Unroutable
 from resilient_rpc.cli import app
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.events import ConnectionStateChanged
@@ -221,6 +221,70 @@ def _reached(client: Client) -> list[float]:
     assert client._caller is not None
     assert client._caller.pool is not None
     return list(client._caller.pool.links[0]._control._reached.values())
+
+
+@pytest.fixture
+def heard(sample: Sample) -> Iterator[list[str]]:
+    """What the servers of the sample hear of orders."""
+    seen: list[str] = []
+    server = Server(sample.servers, service="orders")
+
+    @server.on("orders.*")
+    def note(ctx: Context) -> None:
+        seen.append(ctx.method)
+
+    @server.method
+    def price(sku: str) -> float:
+        return 9.5
+
+    server.start()
+    yield seen
+    server.stop()
+    allowed(sample.admin, lambda channel: channel.queue_delete("rpc.orders.events"))
+
+
+def test_events_are_published_and_heard_under_them(sample: Sample, heard: list[str]) -> None:
+    for url in (sample.clients, sample.servers):
+        with Client(url) as client:
+            assert client.publish("orders.created", timeout=20)
+            assert not client.publish("stock.moved", timeout=20)
+    until(lambda: heard == ["orders.created"] * 2)
+    refused(sample.clients, lambda channel: channel.queue_bind("rpc.orders.events", "rpc.events", "stock.*"))
+    refused(sample.clients, lambda channel: channel.exchange_delete("rpc.events"))
+
+
+def test_who_may_not_publish_events_is_told_so_and_calls_on(sample: Sample, heard: list[str]) -> None:
+    states: list[str] = []
+    with Client(sample.operators, policies=[], timeout=20) as client:
+        client.on(ConnectionStateChanged, lambda event: states.append(event.state))
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match="403 ACCESS_REFUSED"):
+                client.publish("orders.created")
+            assert client.call("orders.price", ["A1"]) == 9.5
+    assert states == ["connected"]
+    assert heard == []
+
+
+def test_rights_may_be_given_by_the_names_of_events_and_a_refused_one_takes_no_other_along(
+    sample: Sample, heard: list[str]
+) -> None:
+    name = "orders-teller"
+    sample.broker.ctl("add_user", name, "change-me-6")
+    sample.broker.ctl("set_permissions", "-p", "shop", name, "^$", r"^rpc\.events$", "^$")
+    sample.broker.ctl("set_topic_permissions", "-p", "shop", name, "rpc.events", r"^orders\.", "^$")
+    at = urlsplit(sample.broker.url)
+
+    async def main() -> list[Any]:
+        url = f"amqp://{name}:change-me-6@{at.hostname}:{at.port}/shop"
+        async with AsyncClient(url, timeout=20) as client:
+            names = ["orders.created", "stock.moved", "orders.paid"] * 5
+            return await asyncio.gather(*map(client.publish, names), return_exceptions=True)
+
+    found = asyncio.run(main())
+    assert {type(each) for each in found[1::3]} == {ConfigurationError}
+    assert all("'stock.moved'" in str(each) for each in found[1::3])
+    assert found[0::3] == found[2::3] == [True] * 5
+    until(lambda: {"orders.created", "orders.paid"} == set(heard) and len(heard) >= 10)
 
 
 def test_a_quorum_queue_can_be_declared_under_them(sample: Sample) -> None:

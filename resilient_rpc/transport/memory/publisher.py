@@ -88,7 +88,8 @@ class MemoryPublisher(Session):
 
     async def emit(self, exchange: str, name: str, body: bytes, properties: bytes, *, sent: Callable[[], None]) -> bool:
         """See `transport.base.Publisher`."""
-        self._check(exchange, body, properties, mandatory=False)
+        self._check(exchange, b"", b"", mandatory=False)
+        self._check(name, body, properties, mandatory=False)
         with self._turn:
             self._check_open()
         sent()
