@@ -9,10 +9,10 @@ PLUGINS := $(patsubst %/pyproject.toml,-e ./%,$(wildcard plugins/*/pyproject.tom
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv lint types docs servers test soak interop demo bench mutants clean
+.PHONY: help venv lint types docs servers test test-next soak soak-links interop demo bench mutants clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: .venv/.test  ## set up .venv with all that development needs
 
@@ -33,6 +33,9 @@ test: lint types docs servers  ## everything that must hold before a commit
 	@rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST)
 
+test-next: .venv/.test  ## all tests that need servers, with RabbitMQ 4 and Redis 8 (root on Debian, or docker)
+	@$(BIN)/python -m tests.servers.next $(BIN)/python -m pytest -m "broker or redis or fault" $(PYTEST)
+
 soak: .venv/.test servers  ## MINUTES=5 of faults under keyed calls: what was lost, done twice, left behind?
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
@@ -51,7 +54,7 @@ bench: .venv/.bench  ## measure against the peers
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove what the other targets made
-	rm -rf .venv site dist build mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv .servers site dist build mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # --- the environment, in three sizes; a stamp is older than pyproject.toml when it must be made again ---

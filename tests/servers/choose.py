@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from tests.servers import containers, rabbitmq, redis
 from tests.servers.handle import Broker, RemoteBroker, RemoteServer, Server, ServerError
@@ -21,7 +22,7 @@ def broker(*, private: bool = False, certificates: Certificates | None = None) -
     url = os.environ.get(AMQP_URL)
     if url and not private:
         return RemoteBroker(url, AMQP_URL)
-    binaries = rabbitmq.find()
+    binaries = _local_rabbitmq()
     if binaries is not None:
         return rabbitmq.LocalBroker(binaries, certificates)
     if containers.available():
@@ -35,7 +36,7 @@ def redis_server(*, private: bool = False, certificates: Certificates | None = N
     url = os.environ.get(REDIS_URL)
     if url and not private:
         return RemoteServer(url, REDIS_URL)
-    binary = redis.find()
+    binary = _local_redis()
     if binary is not None:
         return redis.LocalRedis(binary, certificates=certificates)
     if containers.available():
@@ -45,15 +46,23 @@ def redis_server(*, private: bool = False, certificates: Certificates | None = N
 
 def origins() -> dict[str, str | None]:
     """For each kind of server where it would come from, or None; nothing is started."""
-    amqp = f"${AMQP_URL}" if os.environ.get(AMQP_URL) else _local_or_docker(rabbitmq.find())
-    store = f"${REDIS_URL}" if os.environ.get(REDIS_URL) else _local_or_docker(redis.find())
+    amqp = f"${AMQP_URL}" if os.environ.get(AMQP_URL) else _local_or_docker(_local_rabbitmq())
+    store = f"${REDIS_URL}" if os.environ.get(REDIS_URL) else _local_or_docker(_local_redis())
     return {"RabbitMQ": amqp, "Redis": store}
 
 
 def private_possible() -> dict[str, bool]:
     """For each kind of server whether the tests can start one of their own."""
     docker = containers.available()
-    return {"RabbitMQ": docker or rabbitmq.find() is not None, "Redis": docker or redis.find() is not None}
+    return {"RabbitMQ": docker or _local_rabbitmq() is not None, "Redis": docker or _local_redis() is not None}
+
+
+def _local_rabbitmq() -> Path | None:
+    return None if containers.RABBITMQ in os.environ else rabbitmq.find()
+
+
+def _local_redis() -> Path | None:
+    return None if containers.REDIS in os.environ else redis.find()
 
 
 def _local_or_docker(local: object) -> str | None:

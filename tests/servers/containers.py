@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,8 +11,10 @@ from tests.servers import tls
 from tests.servers.handle import Broker, Server, ServerError
 from tests.servers.ports import free_port, speaks_amqp, speaks_redis, wait_until
 
-RABBITMQ_IMAGE = "rabbitmq:4.1.4-management"
-REDIS_IMAGE = "redis:7.4.5"
+RABBITMQ, REDIS = "RESILIENT_RPC_TEST_RABBITMQ_IMAGE", "RESILIENT_RPC_TEST_REDIS_IMAGE"
+"""Name other images. Then docker is taken, whatever the machine has."""
+RABBITMQ_IMAGE = os.environ.get(RABBITMQ, "rabbitmq:4.1.4-management")
+REDIS_IMAGE = os.environ.get(REDIS, "redis:7.4.5")
 BOOT_SECONDS = 45.0
 INNER_TLS_PORT, INNER_REDIS_TLS_PORT = 5671, 6380
 

@@ -12,6 +12,7 @@ import socket
 import tempfile
 from pathlib import Path
 
+from tests.servers import binaries
 from tests.servers.guard import GUARD
 from tests.servers.handle import ServerError
 from tests.servers.ports import HOST, free_port
@@ -25,14 +26,15 @@ def port() -> int:
 
 @functools.cache
 def _mapper() -> tuple[int, Process | None]:  # started once for all nodes, and referred to until the tests end
-    binary = shutil.which("epmd") or next(map(str, Path("/usr/lib/erlang").glob("erts-*/bin/epmd")), None)
+    found = binaries.program("epmd") or shutil.which("epmd")
+    binary = found or next(Path("/usr/lib/erlang").glob("erts-*/bin/epmd"), None)
     if binary is None:
         return 0, None
     folder = Path(tempfile.mkdtemp(prefix="rpc-test-epmd-"))
     GUARD.remove(str(folder))
     for _ in range(3):
         chosen = free_port()
-        command = [binary, "-port", str(chosen), "-address", HOST]
+        command = [str(binary), "-port", str(chosen), "-address", HOST]
         process = Process(command, port=chosen, env=os.environ, log=folder / "console.log")
         try:
             process.wait_ready(functools.partial(_listens, chosen), seconds=10, what="epmd")

@@ -1,4 +1,4 @@
-"""The fixtures that hand real servers to tests. A test that asks for one is marked by that: `broker`, `fault`."""
+"""The fixtures that hand real servers to tests. These mark a test that asks for one: `broker`, `redis`, `fault`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.servers.proxy import Proxy
 from tests.servers.redis_groups import RedisCluster, Sentinels
 
 BROKER_FIXTURES = {"broker", "amqp_url", "private_broker", "module_broker"}
+REDIS_FIXTURES = {"redis_server", "redis_url", "private_redis", "redis_cluster", "sentinels"}
 FAULT_FIXTURES = {"private_broker", "module_broker", "private_redis", "proxy", "redis_cluster", "sentinels"}
 
 
@@ -28,6 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         asked = set(getattr(item, "fixturenames", ()))
         if asked & BROKER_FIXTURES:
             item.add_marker("broker")
+        if asked & REDIS_FIXTURES:
+            item.add_marker("redis")
         if asked & FAULT_FIXTURES:
             item.add_marker("fault")
 

@@ -24,7 +24,7 @@ NOTHING_STARTS = "#!/bin/sh\nexit 101\n"
 def main() -> int:
     """Install what is missing; the exit code is 0 when every kind of server was found in the end."""
     missing = _missing()
-    if missing and not _can_install():
+    if missing and not is_debian_root():
         print(f"error: no {' and no '.join(missing)} for the tests.", file=sys.stderr)
         print(
             "       Install the binaries (Debian: apt-get install rabbitmq-server redis-server), or start docker.",
@@ -32,7 +32,7 @@ def main() -> int:
         )
         return 1
     if missing:
-        _install([PACKAGES[name] for name in missing])
+        packages([PACKAGES[name] for name in missing])
         if still := _missing():
             print(f"error: {' and '.join(still)} not found, even after the installation", file=sys.stderr)
             return 1
@@ -50,18 +50,20 @@ def _missing() -> list[str]:
     return [name for name, possible in choose.private_possible().items() if not possible]
 
 
-def _can_install() -> bool:
+def is_debian_root() -> bool:
+    """Whether packages can be installed here."""
     return os.geteuid() == 0 and Path("/etc/debian_version").exists() and shutil.which("apt-get") is not None
 
 
-def _install(packages: Sequence[str]) -> None:
-    print(f"installing {' '.join(packages)} for the tests", flush=True)
+def packages(names: Sequence[str]) -> None:
+    """Install these."""
+    print(f"installing {' '.join(names)} for the tests", flush=True)
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
     wanted_at_boot = _enabled()
     with _services_held():
         subprocess.run([*apt, "update"], env=env, check=True)
-        subprocess.run([*apt, "install", "-y", "--no-install-recommends", *packages], env=env, check=True)
+        subprocess.run([*apt, "install", "-y", "--no-install-recommends", *names], env=env, check=True)
     if unwanted := [unit for unit in _enabled() if unit not in wanted_at_boot]:
         subprocess.run(["systemctl", "disable", "--quiet", *unwanted], check=False)
 

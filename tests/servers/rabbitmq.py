@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.servers import epmd, tls
+from tests.servers import binaries, epmd, tls
 from tests.servers.guard import GUARD
 from tests.servers.handle import Broker, ServerError
 from tests.servers.ports import HOST, free_port, speaks_amqp
@@ -40,6 +40,8 @@ log.console = false
 
 def find() -> Path | None:
     """The folder of `rabbitmq-server` and `rabbitmqctl`, or None."""
+    if binaries.folder() is not None:
+        return binaries.folder()
     for folder in _candidates():
         script = folder / "rabbitmq-server"
         if os.access(script, os.X_OK) and (folder / "rabbitmqctl").exists() and not _changes_user(script):

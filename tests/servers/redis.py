@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.servers import tls
+from tests.servers import binaries, tls
 from tests.servers.guard import GUARD
 from tests.servers.handle import Server, ServerError
 from tests.servers.ports import HOST, free_port, speaks_redis
@@ -20,6 +20,8 @@ BOOT_SECONDS = 15.0
 
 def find() -> Path | None:
     """`redis-server`, or its successor's name, or None."""
+    if binaries.folder() is not None:
+        return binaries.program("redis-server")
     for name in ("redis-server", "valkey-server"):
         found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/bin:/usr/local/bin:/opt/homebrew/bin")
         if found:
