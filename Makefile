@@ -39,6 +39,9 @@ test-next: .venv/.test  ## all tests that need servers, with RabbitMQ 4 and Redi
 soak: .venv/.test servers  ## MINUTES=5 of faults under keyed calls: what was lost, done twice, left behind?
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
+soak-links: .venv/.test servers  ## MINUTES=5 of faults of links and messages under calls without keys
+	@$(BIN)/python -m tests.faults.soak --links --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
 interop: .venv/.test servers  ## other languages and HAProxy: needs node with npm, a JDK with amqp-client, haproxy, systemd
 	@$(BIN)/python -m pytest interop $(PYTEST)
 

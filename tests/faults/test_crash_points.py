@@ -17,10 +17,11 @@ from resilient_rpc.errors import DeadlineExceeded, Expired
 from resilient_rpc.policies import AttemptTimeout, Retry
 from tests.faults.soak.callers import Order
 from tests.faults.soak.fleet import Fleet
+from tests.faults.soak.keyed_strikes import connected, stop
 from tests.faults.soak.ledger import Line, read
 from tests.faults.soak.republish import connection, twice
 from tests.faults.soak.run import wait_for_servers
-from tests.faults.soak.strikes import connected, stop
+from tests.faults.soak.server import command
 from tests.faults.tools import eventually
 from tests.servers.handle import Server
 from tests.servers.proxy import Proxy
@@ -31,7 +32,7 @@ PATIENT: list[Any] = [Retry(attempts=20, cap=0.2, overload_base=0.1), AttemptTim
 
 @contextlib.contextmanager
 def serving(amqp_url: str, redis_url: str, service: str, folder: Path, size: int = 2) -> Iterator[Fleet]:
-    with Fleet(amqp_url, redis_url, service, folder, size=size, lease=LEASE) as fleet:
+    with Fleet(command(amqp_url, redis_url, service, folder, LEASE), folder, size=size) as fleet:
         wait_for_servers(amqp_url, service, fleet)
         yield fleet
 
@@ -103,7 +104,7 @@ def test_the_same_message_published_twice_takes_effect_once_and_is_answered_twic
     with serving(amqp_url, redis_url, service, tmp_path), connection(amqp_url) as opened:
         channel = opened.channel()
         address = channel.queue_declare("", exclusive=True).method.queue
-        order = Order(key=service, params={"seconds": 0.2}, timeout=5.0)
+        order = Order(key=service, params={"seconds": 0.2}, timeout=5.0, method="deliver", how={})
         said = twice(opened, channel, address, service, order, 10.0)
         said += twice(opened, channel, address, service, order, 10.0)
         (line,) = effects(tmp_path)

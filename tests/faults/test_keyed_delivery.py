@@ -17,6 +17,7 @@ from tests.faults.raw import Raw, call
 from tests.faults.soak.fleet import Fleet
 from tests.faults.soak.ledger import read
 from tests.faults.soak.run import wait_for_servers
+from tests.faults.soak.server import command
 from tests.faults.tools import eventually
 from tests.servers.proxy import Proxy
 
@@ -193,7 +194,7 @@ def test_row_40_a_batch_whose_server_dies_in_the_middle_is_finished_by_another_a
     keys = [f"{service}-{n}" for n in range(6)]
     items = [call("deliver", {"seconds": 0.2} if n else {}, key=key, number=n) for n, key in enumerate(keys)]
     items[3]["params"] = {"seconds": 0.8, "crash": point}  # the others have ended, but for its first point
-    with Fleet(amqp_url, redis_url, service, tmp_path, size=2, lease=1.0) as fleet:
+    with Fleet(command(amqp_url, redis_url, service, tmp_path, 1.0), tmp_path, size=2) as fleet:
         wait_for_servers(amqp_url, service, fleet)
         with Raw(amqp_url, service) as raw:
             said = raw.ask(items)

@@ -1,4 +1,4 @@
-"""A short soak with a fixed seed: every kind of fault, and nothing lost, done twice or left behind."""
+"""Short soaks with a fixed seed: every kind of fault, and nothing lost, done twice or left behind."""
 
 from __future__ import annotations
 
@@ -6,22 +6,38 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.soak.keyed import Keyed
+from tests.faults.soak.links import Links
+from tests.faults.soak.mix import Mix, Result
 from tests.faults.soak.report import lines_of
 from tests.faults.soak.run import soak
-from tests.faults.soak.schedule import LANES
 
-SECONDS = 20.0
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.fault,
+    pytest.mark.slow,
+    pytest.mark.timeout(240),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of connections to a broker that was killed in between
+]
 
 
-@pytest.mark.broker
-@pytest.mark.fault
-@pytest.mark.slow
-@pytest.mark.timeout(240)
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of connections to a broker that was killed in between
+def accounted(mix: type[Mix], seconds: float, folder: Path) -> Result:
+    """Run it, and see to it that every kind of fault was there."""
+    result = soak(1, seconds, folder, mix)
+    print("\n".join(lines_of(result.account, keyed=mix.keyed)))
+    assert set(result.struck) == {kind for kinds in mix.lanes.values() for kind in kinds}
+    return result
+
+
 def test_calls_survive_all_faults_with_one_effect_and_one_answer_for_each_key(tmp_path: Path) -> None:
-    result = soak(1, SECONDS, tmp_path)
+    account = accounted(Keyed, 20.0, tmp_path).account
 
-    print("\n".join(lines_of(result.account)))
-    assert result.account.bad == []
-    assert result.account.acknowledged > 100
-    assert set(result.struck) == {kind for kinds in LANES.values() for kind in kinds}
+    assert account.bad == []
+    assert account.acknowledged > 100
+
+
+def test_plain_calls_survive_all_faults_of_links_and_messages(tmp_path: Path) -> None:
+    account = accounted(Links, 15.0, tmp_path).account
+
+    assert account.bad == []
+    assert account.acknowledged > 100

@@ -38,6 +38,10 @@ class Evidence:
     strikes: Sequence[Strike]
     republished: Collection[str] = ()
     """Keys that somebody called who did not note it."""
+    strangers: Collection[str] = ()
+    """Keys of calls that nobody noted, and that may take effect."""
+    repeatable: Collection[str] = ()
+    """Keys of calls that may be executed more than once: of methods that say so."""
     lease: float = 2.0
 
 
@@ -70,6 +74,8 @@ class Account:
     unrecorded_in_window: int = 0
     """As `unrecorded`, of servers that were killed: a repeat would execute again."""
     fenced: int = 0
+    repeated: int = 0
+    """Second effects of calls that may have them."""
 
     @property
     def bad(self) -> list[str]:
@@ -79,23 +85,42 @@ class Account:
 
 
 def settle(evidence: Evidence) -> Account:
-    """The account of a run."""
+    """Of calls with keys."""
+    account, effects = _begin(evidence)
+    in_window = _double_effects(account, evidence, effects)
+    _answers(account, evidence.said, effects, in_window)
+    _expectations(account, evidence, effects)
+    _records(account, evidence, effects)
+    return account
+
+
+def settle_plain(evidence: Evidence) -> Account:
+    """Of calls without keys: only what may be repeated is executed twice."""
+    account, effects = _begin(evidence)
+    for key, lines in effects.items():
+        if key in evidence.repeatable:
+            account.repeated += len(lines) - 1
+        elif len(lines) > 1:
+            account.duplicated.append(f"{key}: {', then '.join(line.token for line in lines)}")
+    _answers(account, evidence.said, effects, set())
+    _expectations(account, evidence, effects)
+    return account
+
+
+def _begin(evidence: Evidence) -> tuple[Account, dict[str, list[Line]]]:
+    """What needs no comparison, and the effects by key."""
     account = Account(calls=len(evidence.said))
     effects: dict[str, list[Line]] = defaultdict(list)
     for line in evidence.lines:
         if line.kind == "effect":
             effects[line.key].append(line)
     account.effects = sum(map(len, effects.values()))
-    in_window = _double_effects(account, evidence, effects)
-    _answers(account, evidence.said, effects, in_window)
-    _expectations(account, evidence, effects)
-    _records(account, evidence, effects)
     account.late = [
         f"{said.key} took {said.end - said.begin:.2f} of {said.timeout:g} s"
         for said in evidence.said
         if said.end - said.begin > said.timeout + LATE
     ]
-    return account
+    return account, effects
 
 
 def _double_effects(account: Account, evidence: Evidence, effects: dict[str, list[Line]]) -> set[str]:
@@ -154,6 +179,8 @@ def _expectations(account: Account, evidence: Evidence, effects: dict[str, list[
     for said in evidence.said:
         certainties[said.key].add(EXECUTED if said.answer is not None else said.certainty)
     for key in effects:
+        if key in evidence.strangers:
+            continue
         if key not in certainties:
             account.unexpected.append(f"{key} took effect, and nobody called it")
         elif certainties[key] == {NOT_EXECUTED} and key not in evidence.republished:

@@ -1,12 +1,15 @@
-"""Clients: threads and asyncio tasks that make keyed calls with retries, and note what they were told."""
+"""Clients: threads and asyncio tasks that make calls, with keys and retries unless told otherwise, and note it all."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
+import itertools
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +29,13 @@ CRASHES = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """One logical call, which may be made several times."""
+    """One logical call, which may be made several times. `how`: options of the call."""
 
     key: str
     params: dict[str, Any]
     timeout: float
+    method: str
+    how: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +66,20 @@ def orders(name: str, seed: int) -> Iterator[Order]:
         short = draw.random() < 0.05
         if short:
             params["seconds"] = draw.choice((0.1, 0.2))
-        yield Order(key=f"{name}-{number}", params=params, timeout=SHORT if short else TIMEOUT)
+        key = f"{name}-{number}"
+        yield Order(
+            key=key,
+            params=params,
+            timeout=SHORT if short else TIMEOUT,
+            method="deliver",
+            how={"idempotency_key": key},
+        )
 
 
-def policies() -> list[Any]:
-    """Of each client: patient, for the faults are many."""
+def patient() -> dict[str, Any]:
+    """Settings of a client: the faults are many."""
     retry = Retry(attempts=30, cap=0.5, overload_base=0.2, budget=RetryBudget.unlimited())
-    return [retry, AttemptTimeout(limit=ATTEMPT)]
+    return {"policies": [retry, AttemptTimeout(limit=ATTEMPT)], "timeout": TIMEOUT}
 
 
 def answer_of(order: Order, begin: float, reply: Any, error: RpcError | None) -> Said:
@@ -81,19 +93,37 @@ def answer_of(order: Order, begin: float, reply: Any, error: RpcError | None) ->
 
 
 class Callers:
-    """`threads` threads share a `Client`, `tasks` tasks an `AsyncClient`, until `stop`."""
+    """Until `stop`: for each of the `settings` `threads` threads share a `Client`, `tasks` tasks an `AsyncClient`.
 
-    def __init__(self, url: str, service: str, seed: int, *, threads: int = 4, tasks: int = 8) -> None:
-        self._method, self._seed = f"{service}.deliver", seed
-        self._client = Client(url, policies=policies(), timeout=TIMEOUT)
-        self._url, self._tasks = url, tasks
+    Of all calls a part is made twice: `repeated`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        service: str,
+        seed: int,
+        *,
+        threads: int = 4,
+        tasks: int = 8,
+        settings: Sequence[Callable[[], dict[str, Any]]] = (patient,),
+        orders: Callable[[str, int], Iterator[Order]] = orders,
+        repeated: float = 0.1,
+    ) -> None:
+        self._url, self._service, self._seed = url, service, seed
+        self._orders, self._repeated = orders, repeated
         self._end = threading.Event()
         self.said: list[Said] = []
         self.made: list[Order] = []
         self.errors: list[BaseException] = []
-        self._threads = [threading.Thread(target=self._caller, args=(f"t{n}",)) for n in range(threads)]
+        self._clients = [Client(url, **setting()) for setting in settings]
+        self._threads = [
+            threading.Thread(target=self._caller, args=(client, f"t{number}.{n}"))
+            for number, client in enumerate(self._clients)
+            for n in range(threads)
+        ]
         if tasks:
-            self._threads.append(threading.Thread(target=lambda: asyncio.run(self._all_tasks())))
+            self._threads.append(threading.Thread(target=lambda: asyncio.run(self._all_tasks(settings, tasks))))
 
     def start(self) -> None:
         """Call."""
@@ -105,27 +135,27 @@ class Callers:
         self._end.set()
         for thread in self._threads:
             thread.join()
-        self._client.close()
+        for client in self._clients:
+            client.close()
         if self.errors:
             raise self.errors[0]
 
     def ask_again(self, order: Order, timeout: float = TIMEOUT) -> Said:
         """Repeat a call."""
-        again = Order(key=order.key, params=order.params, timeout=timeout)
-        said = self._call(self._client, again)
+        said = self._call(self._clients[0], dataclasses.replace(order, timeout=timeout))
         self.said.append(said)
         return said
 
-    def _caller(self, name: str) -> None:
+    def _caller(self, client: Client, name: str) -> None:
         draw = random.Random(f"{self._seed} pace {name}")
         try:
-            for order in orders(name, self._seed):
+            for order in self._orders(name, self._seed):
                 if self._end.is_set():
                     return
                 self.made.append(order)
-                self.said.append(self._call(self._client, order))
-                if draw.random() < 0.1:
-                    self.ask_again(order)
+                self.said.append(self._call(client, order))
+                if draw.random() < self._repeated:
+                    self.said.append(self._call(client, order))
                 self._end.wait(draw.uniform(0.0, 0.04))
         except BaseException as error:  # it must not end a caller unseen
             self.errors.append(error)
@@ -134,26 +164,31 @@ class Callers:
         begin = time.monotonic()
         reply, failed = None, None
         try:
-            reply = client.request(self._method, order.params, timeout=order.timeout, idempotency_key=order.key)
+            reply = client.request(self._name(order), order.params, timeout=order.timeout, **order.how)
         except RpcError as error:
             failed = error
         return answer_of(order, begin, reply, failed)
 
-    async def _all_tasks(self) -> None:
+    def _name(self, order: Order) -> str:
+        return f"{self._service}.{order.method}"
+
+    async def _all_tasks(self, settings: Sequence[Callable[[], dict[str, Any]]], tasks: int) -> None:
         try:
-            async with AsyncClient(self._url, policies=policies(), timeout=TIMEOUT) as client:
-                await asyncio.gather(*[self._task(client, f"a{n}") for n in range(self._tasks)])
+            async with contextlib.AsyncExitStack() as opened:
+                clients = [await opened.enter_async_context(AsyncClient(self._url, **each())) for each in settings]
+                named = itertools.product(enumerate(clients), range(tasks))
+                await asyncio.gather(*[self._task(client, f"a{number}.{n}") for (number, client), n in named])
         except BaseException as error:
             self.errors.append(error)
 
     async def _task(self, client: AsyncClient, name: str) -> None:
-        """Every tenth call is made twice at once."""
+        """A repeated call is made twice at once."""
         draw = random.Random(f"{self._seed} pace {name}")
-        for order in orders(name, self._seed):
+        for order in self._orders(name, self._seed):
             if self._end.is_set():
                 return
             self.made.append(order)
-            times = 2 if draw.random() < 0.1 else 1
+            times = 2 if draw.random() < self._repeated else 1
             self.said += await asyncio.gather(*[self._acall(client, order) for _ in range(times)])
             await asyncio.sleep(draw.uniform(0.0, 0.04))
 
@@ -161,7 +196,7 @@ class Callers:
         begin = time.monotonic()
         reply, failed = None, None
         try:
-            reply = await client.request(self._method, order.params, timeout=order.timeout, idempotency_key=order.key)
+            reply = await client.request(self._name(order), order.params, timeout=order.timeout, **order.how)
         except RpcError as error:
             failed = error
         return answer_of(order, begin, reply, failed)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,17 +22,16 @@ STARTED_WITHIN = 5.0
 
 
 class Fleet:
-    """So many processes of `tests.faults.soak.server`. What they log goes to a file in `folder`."""
+    """So many processes of a module with its arguments. What they log goes to a file in `folder`."""
 
-    def __init__(self, amqp_url: str, redis_url: str, service: str, folder: Path, *, size: int, lease: float) -> None:
-        self._command = [sys.executable, "-m", "tests.faults.soak.server"]
-        self._command += [amqp_url, redis_url, service, str(folder), str(lease)]
+    def __init__(self, command: Sequence[str], folder: Path, *, size: int) -> None:
+        self._command = [sys.executable, "-m", *command]
         self._folder = folder
         self._lock = threading.Lock()
         self._born: dict[int, float] = {}
         self._running = [self._launch() for _ in range(size)]
         self.crashed: list[int] = []
-        """Servers that crash points have killed."""
+        """Servers that have killed themselves, as they were told to."""
         self.unclean: list[str] = []
         """Servers that ended by themselves, or did not end as they were asked to."""
 
@@ -50,7 +50,7 @@ class Fleet:
         self._running[self._running.index(old)] = self._launch()
 
     def revive(self) -> None:
-        """Replace those that crash points have killed; anything else that ended is on record in `unclean`."""
+        """Replace those that have killed themselves; anything else that ended is on record in `unclean`."""
         with self._lock:
             for old in self._running.copy():
                 if old.poll() is not None:

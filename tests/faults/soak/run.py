@@ -1,4 +1,4 @@
-"""One run: servers up, calls and faults, peace, everything asked again, the account."""
+"""One run: servers up, calls and faults, peace, the account. What of it depends on the mix, the mix says."""
 
 from __future__ import annotations
 
@@ -8,100 +8,70 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from resilient_rpc import Client, RpcError
-from tests.faults.soak.accounting import Account, Evidence, settle
-from tests.faults.soak.callers import TIMEOUT, Callers
+from tests.faults.soak.callers import Callers
 from tests.faults.soak.fleet import Fleet
+from tests.faults.soak.keyed import Keyed
 from tests.faults.soak.ledger import read
-from tests.faults.soak.republish import Republisher, connection
-from tests.faults.soak.strikes import Storm, Strike, World
+from tests.faults.soak.mix import Mix, Result, Stage
+from tests.faults.soak.republish import connection
+from tests.faults.soak.schedule import plan
+from tests.faults.soak.storm import Storm
 from tests.faults.tools import eventually
 from tests.servers import choose
 from tests.servers.guard import GUARD
 from tests.servers.proxy import Proxy
 
 SERVERS = 3
-LEASE = 2.0
 RECOVERED_WITHIN = 10.0
 """Seconds after the last fault, in which a call must succeed."""
 ASKING = 2
 """A server that is asked for its state is running the question, and has not acked it."""
-CONNECTIONS = 16
-"""What a server opens when it needs it: 4 connections to Redis for each of its two loops, and the second loop."""
-REPEATED = 200
-"""Acknowledged calls that are made again at the end, besides all that failed."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """The account, and the faults that were carried out, by kind."""
-
-    account: Account
-    struck: Counter[str]
-
-
-def soak(seed: int, seconds: float, folder: Path, say: Callable[[str], object] = print) -> Result:
+def soak(
+    seed: int, seconds: float, folder: Path, mix: type[Mix] = Keyed, say: Callable[[str], object] = print
+) -> Result:
     """Run it. The servers' logs and the ledger stay in `folder`."""
     before = _warm_up()
-    service = f"soak{secrets.token_hex(4)}"
     with contextlib.ExitStack() as opened:
         broker = opened.enter_context(choose.broker(private=True))
-        store = opened.enter_context(choose.redis_server(private=True))
-        client_way, server_way = opened.enter_context(Proxy(broker.url)), opened.enter_context(Proxy(broker.url))
-        redis_way = opened.enter_context(Proxy(store.url))
-        servers_url = f"{server_way.url}?heartbeat=2"
-        fleet = opened.enter_context(Fleet(servers_url, redis_way.url, service, folder, size=SERVERS, lease=LEASE))
-        wait_for_servers(broker.url, service, fleet)
-        descriptors = max(psutil.Process(pid).num_fds() for pid in fleet.pids)
-        callers = Callers(f"{client_way.url}?heartbeat=2", service, seed)
-        republisher = Republisher(broker.url, service, callers.made, seed)
-        storm = Storm(
-            World(
-                broker=broker,
-                redis=store,
-                fleet=fleet,
-                client_way=client_way,
-                server_way=server_way,
-                redis_way=redis_way,
-                lease=LEASE,
-            ),
-            seed,
-            seconds,
+        stage = Stage(
+            seed=seed,
+            folder=folder,
+            service=f"soak{secrets.token_hex(4)}",
+            broker=broker,
+            client_way=opened.enter_context(Proxy(broker.url)),
+            server_way=opened.enter_context(Proxy(broker.url)),
+            opened=opened,
         )
+        mixed = mix(stage)
+        fleet = opened.enter_context(Fleet(mixed.servers(), folder, size=SERVERS))
+        wait_for_servers(broker.url, stage.service, fleet)
+        descriptors = max(psutil.Process(pid).num_fds() for pid in fleet.pids)
+        callers, strikes = mixed.callers(), mixed.strikes(fleet)
         say(f"seed {seed}: {seconds:g} s of faults")
         callers.start()
-        republisher.start()
         try:
-            storm.run()
+            with mixed.aside(callers):
+                Storm(strikes, fleet, plan(seed, seconds, mix.lanes), seconds).run()
         finally:
-            republisher.stop()
             leaks = _recovery(callers)
             callers.stop()
-        wait_for_servers(broker.url, service, fleet)
-        again = Callers(broker.url, service, seed, threads=0, tasks=0)
-        leaks += _ask_again(again, callers)
-        again.stop()
-        leaks += _idle(broker.url, service, fleet) + _descriptors(fleet, descriptors + CONNECTIONS)
+        wait_for_servers(broker.url, stage.service, fleet)
+        leaks += mixed.in_peace(callers)
+        leaks += _idle(broker.url, stage.service, fleet) + _descriptors(fleet, descriptors + mix.connections)
         fleet.drain_all()
-        leaks += fleet.unclean + _left_over(broker.url, service)
-    said = callers.said + again.said + republisher.said
-    for name, known in (("strikes", storm.strikes), ("said", said)):
+        leaks += fleet.unclean + _left_over(broker.url, stage.service)
+    for name, known in (("strikes", strikes.record), ("said", callers.said)):
         (folder / name).write_text("".join(f"{one}\n" for one in known))
-    evidence = Evidence(
-        lines=list(read(folder / "ledger")),
-        said=said,
-        strikes=storm.strikes + [Strike(kind="server-crash", begin=0.0, end=0.0, pid=pid) for pid in fleet.crashed],
-        republished=republisher.sent,
-        lease=LEASE,
-    )
-    account = settle(evidence)
+    account = mixed.settle(list(read(folder / "ledger")), callers, strikes, fleet)
     account.leaks = leaks + _leaked(before)
-    return Result(account, Counter(strike.kind for strike in storm.strikes))
+    return Result(account, Counter(strike.kind for strike in strikes.record))
 
 
 def wait_for_servers(url: str, service: str, fleet: Fleet) -> None:
@@ -127,20 +97,6 @@ def _recovery(callers: Callers) -> list[str]:
             return []
         time.sleep(0.05)
     return [f"no call has succeeded within {RECOVERED_WITHIN:g} s after the last fault"]
-
-
-def _ask_again(again: Callers, callers: Callers) -> list[str]:
-    """What failed is repeated until it has an answer; of the others some, to have their answers compared."""
-    answered = {said.key for said in callers.said if said.answer is not None}
-    failed = [order for order in callers.made if order.key not in answered]
-    known = [order for order in callers.made if order.key in answered]
-    step = max(len(known) // REPEATED, 1)
-    orders = failed + known[::step]
-    return [
-        f"{order.key} has no answer in peace: {said.error}"
-        for order in orders
-        if (said := again.ask_again(order, TIMEOUT)).answer is None
-    ]
 
 
 def _idle(url: str, service: str, fleet: Fleet) -> list[str]:

@@ -19,6 +19,11 @@ SOLD_OUT = "sold_out"
 GRACE = 5.0
 
 
+def command(amqp_url: str, redis_url: str, service: str, folder: Path, lease: float) -> list[str]:
+    """The module and its arguments."""
+    return [__name__, amqp_url, redis_url, service, str(folder), str(lease)]
+
+
 def build(amqp_url: str, redis_url: str, service: str, folder: Path, lease: float) -> Server:
     """The server."""
     ledger, points = Ledger(folder / "ledger"), CrashPoints(folder)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from resilient_rpc.errors import EXECUTED, NOT_EXECUTED, UNKNOWN
-from tests.faults.soak.accounting import Account, Evidence, settle
+from tests.faults.soak.accounting import Account, Evidence, settle, settle_plain
 from tests.faults.soak.callers import Said
 from tests.faults.soak.ledger import Line
 from tests.faults.soak.report import lines_of
@@ -163,3 +163,45 @@ def test_the_report_names_every_number_and_what_must_not_be() -> None:
 
     found = account([effect(4.0, 1), effect(3.0, 2, pid=2)], [], strike("server-crash", 0.0, 0.0, 1))
     assert "in the window         1 (injected 1); differing answers 0; a fencing token refuses 1" in lines_of(found)
+
+
+class TestWithoutKeys:
+    """Each call is its own, so a second effect needs leave."""
+
+    def account(self, lines: Sequence[Line], said: Sequence[Said], **known: Sequence[str]) -> Account:
+        return settle_plain(Evidence(lines=lines, said=said, strikes=[], **known))
+
+    def test_one_effect_and_its_answer_are_in_order(self) -> None:
+        found = self.account([effect(1.0, 0)], [told("k.0.1")])
+
+        assert (found.calls, found.acknowledged, found.effects, found.repeated, found.bad) == (1, 1, 1, 0, [])
+
+    def test_a_second_effect_is_duplicated_if_the_call_may_not_be_repeated(self) -> None:
+        lines = [effect(1.0, 0), effect(4.0, 0, pid=2)]
+
+        assert self.account(lines, [told("k.0.1")]).duplicated == ["k: k.0.1, then k.0.2"]
+        allowed = self.account(lines, [told("k.0.2")], repeatable=["k"])
+        assert (allowed.repeated, allowed.bad) == (1, [])
+
+    def test_a_call_that_its_caller_was_told_is_not_executed_must_not_be(self) -> None:
+        assert self.account([effect(1.0, 0)], [told(certainty=NOT_EXECUTED)]).unexpected
+        assert not self.account([effect(1.0, 0)], [told(certainty=UNKNOWN)]).bad
+        assert self.account([], [told(certainty=EXECUTED)]).unexpected
+
+    def test_an_answer_that_no_server_gave_is_lost(self) -> None:
+        assert self.account([effect(1.0, 0)], [told("forged")]).lost == ["k was answered with forged"]
+
+    def test_calls_of_strangers_may_take_effect_once(self) -> None:
+        assert self.account([effect(1.0, 0)], []).unexpected == ["k took effect, and nobody called it"]
+        assert self.account([effect(1.0, 0)], [], strangers=["k"]).bad == []
+        assert self.account([effect(1.0, 0), effect(2.0, 0)], [], strangers=["k"]).duplicated
+
+    def test_a_call_past_its_deadline_is_late_and_printed(self) -> None:
+        found = self.account([], [told(end=7.0, certainty=UNKNOWN)])
+
+        lines = lines_of(found, keyed=False)
+
+        assert found.late == ["k took 7.00 of 5 s"]
+        assert "past their deadline   1" in lines
+        assert "ended by deadline     1" in lines
+        assert "repeated, as allowed  0" in lines
