@@ -17,7 +17,7 @@ from tests.docs.runner import Reader
 PYTHON = [block for page in PAGES for block in blocks_of(page, "python")]
 SHELL = [block for page in PAGES for block in blocks_of(page, "sh")]
 COMMANDS = typer.main.get_command(cli.app)
-TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 TOLD_ELSEWHERE = {"README.md", "interop.md", "tutorial.md", "tutorial-servers.md", "write-a-policy.md"}
 IN_MEMORY = [
     "index.md",

@@ -21,23 +21,23 @@ pytestmark = [
 ]
 
 
-def accounted(mix: type[Mix], seconds: float, folder: Path) -> Result:
+def accounted(mix: type[Mix], seed: int, seconds: float, folder: Path) -> Result:
     """Run it, and see to it that every kind of fault was there."""
-    result = soak(1, seconds, folder, mix)
+    result = soak(seed, seconds, folder, mix)
     print("\n".join(lines_of(result.account, keyed=mix.keyed)))
     assert set(result.struck) == {kind for kinds in mix.lanes.values() for kind in kinds}
     return result
 
 
 def test_calls_survive_all_faults_with_one_effect_and_one_answer_for_each_key(tmp_path: Path) -> None:
-    account = accounted(Keyed, 20.0, tmp_path).account
+    account = accounted(Keyed, 1, 20.0, tmp_path).account
 
     assert account.bad == []
     assert account.acknowledged > 100
 
 
 def test_plain_calls_survive_all_faults_of_links_and_messages(tmp_path: Path) -> None:
-    account = accounted(Links, 15.0, tmp_path).account
+    account = accounted(Links, 2, 15.0, tmp_path).account
 
     assert account.bad == []
     assert account.acknowledged > 100
