@@ -69,6 +69,10 @@ class Plan:
         self._over = False
         self._code = 0
         self._to_drain: list[int] = []
+        self._stale: list[int] = []
+        """Those that are to be relieved, one after the other."""
+        self._relief: int | None = None
+        """Who is about to take the place of the first of them."""
         self.want(wanted, 0.0)
 
     # -- what is wanted
@@ -78,12 +82,15 @@ class Plan:
         if self._over:
             return
         self.wanted = count
-        staying = [number for number, place in self.places.items() if place.state != "draining" or place.again]
+        staying = [
+            number
+            for number, place in self.places.items()
+            if (place.state != "draining" or place.again) and number != self._relief
+        ]
         for number in sorted(staying, key=self._worth)[count:]:
             self._retire(number, now)
         for _ in range(count - len(staying)):
-            free = next(number for number in range(1, len(self.places) + 2) if number not in self.places)
-            self.places[free] = Place(free, due=now)
+            self._add(now)
 
     def renew(self, now: float) -> None:
         """Another worker in each place: what they run has changed."""
@@ -94,11 +101,20 @@ class Plan:
             elif place.state != "draining":
                 place.state, place.due = "empty", now
 
+    def relieve(self, now: float) -> None:
+        """Another worker instead of each, one after the other: each goes when the next one serves.
+
+        If one of the new ones cannot, the old ones that are left stay.
+        """
+        if not self._over:
+            self._stale = sorted(self.places, key=lambda number: number == self._relief)  # that one began before this
+            self._send_relief(now)
+
     def drain(self, now: float, code: int = 0) -> None:
         """No workers any more. Once all have ended, the code is this one, unless one of them ended with trouble."""
         if self._over:
             return
-        self._over, self._code = True, code
+        self._over, self._code, self._relief = True, code, None
         for number in list(self.places):
             self._retire(number, now)
 
@@ -110,12 +126,26 @@ class Plan:
         place.grace = grace
         if place.state == "starting":
             place.state, place.served_since = "serving", now
+            if number == self._relief:
+                self._relief = None
+                if self._stale:
+                    self._retire(self._stale.pop(0), now)
+                self.want(self.wanted, now)
+                self._send_relief(now)
 
     def ended(self, number: int, code: int, now: float) -> None:
         """It is gone. Below 0: the signal that ended it."""
         place = self.places[number]
+        if number in self._to_drain:
+            self._to_drain.remove(number)
         if place.state == "draining":
             self._drained(number, place, code, now)
+            return
+        if number == self._relief:
+            self._remove(number)
+            self._relief = None
+            self._stale.clear()
+            log.critical("a new worker ended before it served, %s: those that are left stay as they are", said(code))
             return
         lasted = place.state == "serving" and now - place.served_since >= self._rules.lasting
         served, place.state = place.state == "serving", "empty"
@@ -164,14 +194,31 @@ class Plan:
 
     # -- inside
 
+    def _add(self, now: float) -> int:
+        """One more place."""
+        free = next(number for number in range(1, len(self.places) + 2) if number not in self.places)
+        self.places[free] = Place(free, due=now)
+        return free
+
+    def _remove(self, number: int) -> None:
+        del self.places[number]
+        if number in self._stale:
+            self._stale.remove(number)
+
+    def _send_relief(self, now: float) -> None:
+        if self._relief is None and self._stale:
+            self._relief = self._add(now)
+
     def _worth(self, number: int) -> tuple[bool, int]:
         """Who serves stays before who does not, and who came first before who came later."""
         return self.places[number].state != "serving", number
 
     def _retire(self, number: int, now: float) -> None:
-        place = self.places[number]
+        place = self.places.get(number)
+        if place is None:
+            return
         if place.state in {"empty", "broken"}:
-            del self.places[number]
+            self._remove(number)
         elif place.state == "draining":
             place.again = False
         else:
@@ -189,7 +236,7 @@ class Plan:
         if place.again and not self._over:
             place.state, place.again, place.due = "empty", False, now
         else:
-            del self.places[number]
+            self._remove(number)
 
     def _give_up(self, place: Place, now: float, code: int, why: str) -> None:
         if self._patient:

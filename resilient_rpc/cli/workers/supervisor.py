@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
@@ -63,6 +64,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self._signalled)
+        if not os.isatty(0):  # else it is the terminal that was closed
+            loop.add_signal_handler(signal.SIGHUP, self._relieve)
         if self._count.varies:
             self._begin(self._follow_the_backlog())
         if self._watched:
@@ -110,6 +113,7 @@ class Supervisor:
     def _serves(self, number: int, report: Report) -> None:
         plan = self._plan
         plan.serving(number, report.grace, time.monotonic())
+        self._changed.set()
         if not self._announced and plan.count("serving") >= plan.wanted:
             self._announced = True
             self._ready(report.ready)
@@ -122,6 +126,11 @@ class Supervisor:
             os._exit(SECOND_SIGNAL)
         log.info("draining %d workers", len(self._workers))
         self._plan.drain(time.monotonic())
+        self._changed.set()
+
+    def _relieve(self) -> None:
+        log.info("starting new workers, one after the other")
+        self._plan.relieve(time.monotonic())
         self._changed.set()
 
     async def _follow_the_backlog(self) -> None:

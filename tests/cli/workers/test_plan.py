@@ -6,6 +6,8 @@ import logging
 import signal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from resilient_rpc.cli.workers.plan import GRACE, MARGIN, Action, Plan, Restarts, said
 
@@ -259,6 +261,115 @@ class TestReload:
         assert desk.step() == [("drain", 1)]
         desk.end(1)
         assert (desk.step(), desk.plan.code) == ([], 0)
+
+
+class TestRelief:
+    def test_each_goes_when_the_next_one_serves(self) -> None:
+        desk = serving(2)
+        desk.plan.relieve(desk.now)
+        assert desk.step() == [("start", 3)]
+        desk.serve(3)
+        assert desk.step() == [("drain", 1), ("start", 4)]
+        desk.end(1)
+        desk.serve(4)
+        assert desk.step() == [("drain", 2)]
+        desk.end(2)
+        assert desk.step(100.0) == []
+        assert set(desk.plan.places) == {3, 4}
+
+    def test_one_that_cannot_serve_leaves_the_old_ones_alone(self, caplog: pytest.LogCaptureFixture) -> None:
+        desk = serving(3)
+        desk.plan.relieve(desk.now)
+        desk.step()
+        desk.serve(4)
+        assert desk.step() == [("drain", 1), ("start", 5)]
+        desk.end(5, 2)
+        desk.end(1)
+        assert desk.step(100.0) == []
+        assert (set(desk.plan.places), desk.plan.code) == ({2, 3, 4}, None)
+        assert "those that are left stay as they are" in caplog.text
+        desk.plan.relieve(desk.now)
+        assert desk.step() == [("start", 1)], "it can be tried again"
+
+    def test_asked_again_it_begins_anew_and_relieves_who_came_meanwhile(self) -> None:
+        desk = serving(1)
+        desk.plan.relieve(desk.now)
+        desk.step()
+        desk.plan.relieve(desk.now)
+        desk.serve(2)
+        assert desk.step() == [("drain", 1), ("start", 3)]
+        desk.serve(3)
+        assert desk.step() == [("drain", 2)]
+
+    def test_fewer_and_more_meanwhile(self) -> None:
+        desk = serving(3)
+        desk.plan.relieve(desk.now)
+        desk.step()
+        desk.plan.want(1, desk.now)
+        assert desk.step() == [("drain", 2), ("drain", 3)]
+        desk.end(2)
+        desk.end(3)
+        desk.plan.want(2, desk.now)
+        assert desk.step() == [("start", 2)]
+        desk.serve(2)
+        desk.serve(4)
+        assert desk.step() == [("drain", 1)]
+        assert desk.plan.count("serving") == 2
+
+    def test_a_crash_meanwhile_is_mended_as_ever(self) -> None:
+        desk = serving(2)
+        desk.plan.relieve(desk.now)
+        desk.step()
+        desk.end(1, KILLED)
+        assert desk.step(1.0) == [("start", 1)]
+        desk.serve(3)
+        assert desk.step() == [("drain", 1), ("start", 4)]
+
+    def test_a_drain_ends_it(self) -> None:
+        desk = serving(1)
+        desk.plan.relieve(desk.now)
+        desk.step()
+        desk.plan.drain(desk.now)
+        desk.plan.relieve(desk.now)
+        assert desk.step() == [("drain", 1), ("drain", 2)]
+        desk.end(2)
+        desk.end(1)
+        assert desk.plan.code == 0
+
+
+HAPPENS = ("serve", "end", "crash", "relieve", "renew", "more", "fewer", "wait")
+
+
+@given(st.lists(st.tuples(st.sampled_from(HAPPENS), st.integers(0, 9))))
+def test_whatever_happens_as_many_serve_in_the_end_as_are_wanted(steps: list[tuple[str, int]]) -> None:
+    desk = Desk(2)
+    desk.plan = Plan(2, Restarts(most=10**6, first=1.0, longest=5.0))
+    for what, number in steps:
+        chosen = sorted(desk.alive)[number % len(desk.alive)] if desk.alive else 0
+        match what:
+            case "serve" if chosen:
+                desk.serve(chosen)
+            case "end" if chosen and desk.plan.places[chosen].state == "draining":
+                desk.end(chosen)
+            case "crash" if chosen:
+                desk.end(chosen, KILLED)
+            case "relieve":
+                desk.plan.relieve(desk.now)
+            case "renew":
+                desk.plan.renew(desk.now)
+            case "more" | "fewer":
+                desk.plan.want(max(desk.plan.wanted + (1 if what == "more" else -1), 1), desk.now)
+            case _:
+                desk.step(1.0)
+        desk.step()
+    for _ in range(60):
+        desk.step(6.0)
+        for number in sorted(desk.alive):
+            if desk.plan.places[number].state == "draining":
+                desk.end(number)
+            else:
+                desk.serve(number)
+    assert desk.plan.count("serving") == len(desk.plan.places) == len(desk.alive) == desk.plan.wanted
 
 
 def test_how_it_ended_is_said_for_people() -> None:

@@ -107,11 +107,30 @@ def test_a_worker_that_is_killed_is_replaced(amqp_url: str, service: str, start:
     line(process)
     first, second = children(process)
     first.kill()
-    until(lambda: len(begun(folder, "imported")) == 3)
+    until(lambda: len(begun(folder, "imported")) == 3, 30.0)
     [third] = set(begun(folder, "imported")) - {first.pid, second.pid}
     with Client(amqp_url, batching=None) as client:
         until(lambda: pids(client, service, 1) == {third} or third in pids(client, service, 2))
     assert "ended by itself, by SIGKILL: another one starts in 0.5 s" in (folder / "log").read_text()
+    process.terminate()
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def test_a_hangup_starts_new_workers_one_after_the_other(
+    amqp_url: str, service: str, start: Start, folder: Path
+) -> None:
+    process = start("shop:server", "--workers", "2", url=amqp_url)
+    line(process)
+    old = {each.pid for each in children(process)}
+    with Client(amqp_url, batching=None) as client:
+        running = client.submit(f"{service}.hold", ["x", 2.0])
+        until(lambda: begun(folder, "x"))
+        process.send_signal(signal.SIGHUP)
+        while old & {each.pid for each in children(process)}:
+            client.call(f"{service}.pid", timeout=PATIENCE)  # there is always one that answers
+        assert running.result(PATIENCE) in old
+        assert len(pids(client, service, 2)) == 2
     process.terminate()
     process.communicate(timeout=20)
     assert process.returncode == 0
