@@ -145,6 +145,7 @@ def test_a_page_does_what_it_says(name: str, tmp_path: Path, service: str) -> No
     assert reader.outputs
 
 
+@pytest.mark.timeout(240)  # a page starts many processes, one after the other
 @pytest.mark.parametrize("name", ON_A_BROKER)
 def test_a_page_does_what_it_says_on_rabbitmq(name: str, tmp_path: Path, amqp_url: str, service: str) -> None:
     with Reader(tmp_path, service=service, amqp_url=amqp_url) as reader:
