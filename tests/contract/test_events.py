@@ -22,6 +22,7 @@ from resilient_rpc.transport.base import QueueSpec
 from resilient_rpc.transport.memory import Bus
 from resilient_rpc.transport.properties import encode_headers, encode_properties
 from resilient_rpc.transport.topology import DEAD_LETTER
+from resilient_rpc_signing import Signing
 from tests.colours import Colour
 from tests.contract.sessions import consuming, publishing
 from tests.contract.sides import AmqpSide, MemorySide, Side
@@ -265,6 +266,22 @@ def test_filters_apply_to_events(town: Town, colour: Colour) -> None:
         assert colour.do(client, "publish", town.event(), {"text": "a" * 10_000})
         until(lambda: seen)
     assert seen == [10_000]
+
+
+def test_signed_events_have_a_sender_and_unsigned_ones_are_refused(town: Town, colour: Colour) -> None:
+    key, seen = b"k" * 32, []
+    server = town.server(filters=[Signing({"shop": key})])
+
+    @server.on(town.event())
+    def note(ctx: Context) -> None:
+        seen.append(ctx.principal)
+
+    with town.running(server):
+        assert colour.do(colour.client(town.side.url, filters=[Signing({"shop": key})]), "publish", town.event())
+        assert colour.do(colour.client(town.side.url), "publish", town.event())
+        until(lambda: seen and town.dead)
+    assert seen == ["shop"]
+    assert [each.reason for each in town.dead] == ["refused"]
 
 
 def test_only_the_policies_apply_that_do_not_stand_in_for_a_server(town: Town, colour: Colour) -> None:

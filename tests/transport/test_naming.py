@@ -50,3 +50,16 @@ def test_no_request_queue_is_called_like_a_reply_queue() -> None:
     assert Naming().queue("reply") == "rpc.reply"
     with pytest.raises(ConfigurationError, match=r"rpc\.reply\.v2.*for replies"):
         Server("memory://x", service="reply", version="v2")
+
+
+@pytest.mark.parametrize(
+    ("naming", "exchange"),
+    [
+        (Naming(), "rpc.events"),
+        (Naming(version="v2"), "rpc.events"),
+        (Naming(environment="prod", version="v2"), "rpc.events.prod"),
+        (Naming(prefix="shop-"), "shop-events"),
+    ],
+)
+def test_events_have_one_exchange_for_each_environment_whatever_the_version(naming: Naming, exchange: str) -> None:
+    assert naming.events == exchange

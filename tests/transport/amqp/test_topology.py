@@ -11,6 +11,7 @@ from resilient_rpc.transport.topology import (
     Binding,
     Exchange,
     Queue,
+    Unbinding,
     dead_queue,
     expired_queue,
     topology,
@@ -92,6 +93,26 @@ def test_a_queue_of_somebody_elses() -> None:
 def test_arguments_that_are_gone_are_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"{name}={value!r}"):
         topology(QueueSpec(name="q", service="s", arguments={name: value}))
+
+
+def test_the_queue_of_events_is_bound_to_what_the_service_subscribes_to_and_dies_where_its_calls_die() -> None:
+    spec = QueueSpec(
+        name="rpc.a.events", main="rpc.a", service="a", topics="rpc.events", bound=("b.c", "d.*"), unbound=("e",)
+    )
+    steps = topology(spec)
+    assert steps[-5:] == (
+        Queue("rpc.a.events", arguments={"x-dead-letter-exchange": DEAD_EXCHANGE}),
+        Exchange("rpc.events", "topic"),
+        Binding("rpc.a.events", "rpc.events", key="b.c"),
+        Binding("rpc.a.events", "rpc.events", key="d.*"),
+        Unbinding("rpc.a.events", "rpc.events", "e"),
+    )
+    assert {step.queue for step in steps if isinstance(step, Binding)} == {"rpc.a.dead", "rpc.a.expired", spec.name}
+    for step in steps:
+        if isinstance(step, Queue):
+            assert step.durable
+            assert not step.exclusive
+            assert set(step.arguments) <= set(LEGAL)
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.booleans())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from resilient_rpc import Client, Contract, remote
+from resilient_rpc import Client, Contract, Server, remote
+from resilient_rpc.events import CallServed
 
 
 class Orders(Contract, Protocol):
@@ -29,3 +30,12 @@ def mistakes(client: Client) -> None:
     client.service("plain", Plain).with_(timeout=1.0)  # WRONG
     client.service("plain", "Plain")  # WRONG
     print(text)
+
+
+def events(server: Server, client: Client) -> None:
+    server.on("orders.created", print)  # WRONG
+    server.on(CallServed)  # WRONG
+    server.on(CallServed, print, safety="unsafe")  # WRONG
+    client.publish("orders.created", safety="unsafe")  # WRONG
+    sent: str = client.publish("orders.created")  # WRONG
+    print(sent)

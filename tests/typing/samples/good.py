@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, assert_type
 
-from resilient_rpc import AsyncClient, Client, Contract, remote
+from resilient_rpc import AsyncClient, Client, Context, Contract, Safety, Server, remote
+from resilient_rpc.events import CallServed
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -61,3 +62,16 @@ async def with_asyncio(client: AsyncClient) -> None:
     assert_type(await orders.price("A1"), float)
     assert_type(await orders.with_(timeout=1.0).price("A1"), float)
     assert_type(await orders.later("A1"), Order)
+
+
+def events(server: Server, client: Client) -> None:
+    @server.on("orders.created", safety="unsafe", concurrency=1)
+    def note(ctx: Context, sku: str) -> int:
+        return len(sku)
+
+    def served(event: CallServed) -> None:
+        print(event.seconds)
+
+    assert_type(note(Context("m", 1.0, Safety.UNSAFE), "A1"), int)
+    assert_type(server.on(CallServed, served), Callable[[], None])
+    assert_type(client.publish("orders.created", {"sku": "A1"}, ttl=1.0, idempotency_key="k"), bool)
