@@ -53,11 +53,11 @@ mutants: .venv/.mutation  ## change the policies in a thousand ways: which chang
 	$(BIN)/mutmut run
 	@$(BIN)/mutmut results
 
-bench: .venv/.bench  ## measure against the peers
-	$(BIN)/python -m benchmarks
+bench: .venv/.bench servers  ## measure what a call costs, beside the peers, into bench/; BENCH="--quick" ends within 90 s
+	@$(BIN)/resilient-rpc bench --out bench $(BENCH)
 
 clean:  ## remove what the other targets made
-	rm -rf .venv .servers site dist build mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv .servers site dist build bench mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # --- the environment, in three sizes; a stamp is older than pyproject.toml when it must be made again ---

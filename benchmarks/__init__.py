@@ -1,6 +1,12 @@
-"""How quick the library is, beside its peers: ``python -m benchmarks`` (or ``make bench``).
+"""What the library costs, beside its peers: ``resilient-rpc bench``, ``make bench`` or ``python -m benchmarks``.
 
-What is measured: an echo of ``{"n": i}``, one client process, one server process, one broker on the same machine.
+`sweeps.py` is the catalogue: families of points, each a chart and a table. A point is a number of a case or a peer (a
+client process that calls server processes for some seconds, `cases.py`) or of a probe (what is measured in other ways,
+`probes.py`). `rounds.py` runs them in turns, `results.py` reads the numbers and compares them with others, `table.py`,
+`svg.py` and `report.py` show them.
+
+What is measured where nothing else is said: an echo of ``{"n": i}``, one client process, one server process, one broker
+on the same machine.
 
 - Ours, with everything that is on by default: confirms and mandatory on both sides, JSON-RPC, deadlines, batches;
   first without policies, then each case again with the default chain of them, compared with itself. The server runs

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
-import platform
-import time
-from importlib import metadata
+import sys
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from benchmarks import broker, idle, memory, overhead, policies, records, soak, store, table
-from benchmarks.cases import CASES, KEYED, PEERS
-from benchmarks.rounds import Plan, Runs, measure
+from benchmarks import broker, idle, machine, memory, overhead, policies, records, soak, suite
+from benchmarks.sweeps import CATALOGUE, FAMILIES
+from tests.servers.handle import ServerError
+
+PROGRAM = os.environ.get("RESILIENT_RPC_BENCH_PROGRAM", "python -m benchmarks")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,15 +23,22 @@ def parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--broker", metavar="URL", help="a running RabbitMQ; default: as the tests find or start one")
     common.add_argument("--json", metavar="FILE", type=Path, help="save all numbers there")
-    top = argparse.ArgumentParser(prog="python -m benchmarks", parents=[common], description=__doc__)
-    top.add_argument("--rounds", type=int, default=5)
-    top.add_argument("--seconds", type=float, default=3.0, help="of each run (default %(default)s)")
+    families = [family.key for family in FAMILIES]
+    about = "What a call costs, beside what people use today."
+    top = argparse.ArgumentParser(prog=PROGRAM, parents=[common], description=about)
+    top.add_argument("--quick", action="store_true", help="fewer points and shorter runs: at most 90 s after set-up")
+    top.add_argument("--out", metavar="DIR", type=Path, help="write results.json, report.html and the charts there")
+    top.add_argument("--compare", metavar="FILE", type=Path, help="a results.json: mark what became slower since then")
+    top.add_argument("--only", nargs="+", choices=families, metavar="FAMILY", help=f"of: {', '.join(families)}")
+    top.add_argument("--redis", metavar="URL", help="a running Redis, for calls with keys; default: as the broker")
+    top.add_argument("--rounds", type=int, help="default: 3 quick, 5 full")
+    top.add_argument("--seconds", type=float, help="of each run; default: 0.4 quick, 1.5 full")
+    top.add_argument("--budget", type=float, metavar="SECONDS", help="begin nothing later; default: 80 or 1150")
     top.add_argument(
         "--loop", choices=("asyncio", "uvloop"), default="asyncio", help="of AsyncClient, server, aio-pika"
     )
-    top.add_argument("--redis", metavar="URL", help="a running Redis, for calls with keys; default: as the broker")
-    top.add_argument("--cases", nargs="+", choices=[case.key for case in CASES], default=[case.key for case in CASES])
-    top.add_argument("--peers", nargs="*", choices=[peer.key for peer in PEERS], default=[peer.key for peer in PEERS])
+    top.add_argument("--cases", nargs="+", choices=CATALOGUE.cases, metavar="CASE", help="these alone, by their keys")
+    top.add_argument("--peers", nargs="*", choices=suite.PEER_KEYS, default=suite.PEER_KEYS, help="default: all")
     commands = top.add_subparsers(dest="command")
     asked = commands.add_parser("memory", parents=[common], help="calls that wait")
     asked.add_argument("--calls", type=int, default=100_000)
@@ -43,7 +49,8 @@ def parser() -> argparse.ArgumentParser:
     asked = commands.add_parser("idle", parents=[common], help="processor time without work")
     asked.add_argument("--seconds", type=float, default=20.0)
     commands.add_parser("overhead", parents=[common], help="microseconds a call of the parts, without a broker")
-    commands.add_parser("policies", parents=[common], help="microseconds a call of each policy, without a broker")
+    asked = commands.add_parser("policies", parents=[common], help="microseconds a call of each policy, no broker")
+    asked.add_argument("--times", type=int, default=9, help="runs, of which the best counts (default %(default)s)")
     asked = commands.add_parser("store", parents=[common], help="idempotency records in Redis, without a broker")
     asked.add_argument("--redis", metavar="URL", help="a running Redis; default: as the tests find or start one")
     asked.add_argument("--rounds", type=int, default=5)
@@ -52,66 +59,30 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def environment(url: str | None) -> dict[str, Any]:
-    """What the numbers depend on."""
-    found: dict[str, Any] = {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "processors": os.cpu_count(),
-        "time": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
-    }
-    if url is not None:
-        found["rabbitmq"] = broker.version(url)
-    for name in ("pika", "aio-pika", "msgspec", "uvloop"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
-
-
-def compare(options: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """The table."""
-    with contextlib.ExitStack() as running:
-        if set(options.cases) & {case.key for case in KEYED}:
-            options.redis = running.enter_context(store.redis_url(options.redis))
-        return _compare(options, console)
-
-
-def _compare(options: argparse.Namespace, console: Console) -> dict[str, Any]:
-    plan = Plan(
-        url=options.broker,
-        rounds=options.rounds,
-        seconds=options.seconds,
-        cases=options.cases,
-        peers=options.peers,
-        loop=options.loop,
-        redis=options.redis or "",
-    )
-    runs: Runs = {}
-    for number, one, found in measure(plan):
-        runs.setdefault(one.key, []).append(found)
-        rate, median = found["calls_per_s"], found["p50_us"]
-        console.print(f"round {number}: {one.title}: {rate:,.0f} calls/s, p50 {median:,.0f} µs")
-    return {"loop": options.loop, "seconds": options.seconds, "runs": runs, "verdicts": table.show(runs, console)}
-
-
-COMMANDS = {None: compare, "memory": memory.main, "soak": soak.main, "idle": idle.main}
+ALONE = {"overhead": overhead.main, "policies": policies.main, "store": records.main}
+WITH_BROKER = {"memory": memory.main, "soak": soak.main, "idle": idle.main}
 
 
 def main() -> None:
     options, console = parser().parse_args(), Console(highlight=False, width=max(Console().width, 120))
-    if alone := {"overhead": overhead.main, "policies": policies.main, "store": records.main}.get(options.command):
-        around: dict[str, Any] = environment(None)
-        found = alone(options, console)
-    else:
-        with broker.broker_url(options.broker) as url:
-            options.broker = url
-            around = environment(url)
-            console.print(", ".join(f"{name} {value}" for name, value in around.items()))
-            found = COMMANDS[options.command](options, console)
+    try:
+        found = _run(options, console)
+    except (ServerError, ValueError) as error:
+        sys.exit(f"error: {error}")
     if options.json is not None:
-        options.json.write_text(json.dumps({"environment": around, **found}, indent=1) + "\n")
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    if options.command is None:
+        return suite.main(options, console)
+    if alone := ALONE.get(options.command):
+        return {"environment": machine.environment(None), **alone(options, console)}
+    with broker.broker_url(options.broker) as url:
+        options.broker = url
+        around = machine.environment(url)
+        console.print(", ".join(f"{name} {value}" for name, value in around.items()))
+        return {"environment": around, **WITH_BROKER[options.command](options, console)}
 
 
 if __name__ == "__main__":

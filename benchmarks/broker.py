@@ -11,20 +11,28 @@ import pika
 import psutil
 
 from tests.servers import choose
+from tests.servers.handle import Broker, RemoteBroker
 from tests.servers.rabbitmq import LocalBroker
 
 
 @contextlib.contextmanager
 def broker_url(url: str | None) -> Iterator[str]:
     """The URL of a running RabbitMQ."""
+    with opened(url) as (found, _):
+        yield found
+
+
+@contextlib.contextmanager
+def opened(url: str | None) -> Iterator[tuple[str, Broker | None]]:
+    """The URL of a running RabbitMQ, and the broker itself if it is ours to kill."""
     if url:
-        yield url
+        yield url, None
         return
     chosen = choose.broker()
     if isinstance(chosen, LocalBroker):  # the tests give theirs one scheduler
         chosen._env.pop("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", None)
     with chosen as started:
-        yield started.url
+        yield started.url, None if isinstance(started, RemoteBroker) else started
 
 
 def version(url: str) -> str:

@@ -30,7 +30,7 @@ class Case:
     server: tuple[str, ...] = ("ours-server",)
     servers: int = 1
     unit: str = RATE
-    targets: tuple[Target, ...]
+    targets: tuple[Target, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,14 @@ class Peer:
     client: tuple[str, ...]
     server: tuple[str, ...]
     unit: str = RATE
+    environment: str = ""
+    """Of `benchmarks.peers.environments`, if it needs one of its own."""
+    servers: int = 1
+
+    @property
+    def alone(self) -> bool:
+        """One call at a time: its time is the number."""
+        return self.unit == MEDIAN
 
 
 PEERS = (
@@ -143,21 +151,33 @@ KEYED = (
         key="keyed-64",
         title="fresh keys, Idempotency(RedisStore), 64 in flight",
         client=("ours-keyed", "--window", "64"),
-        server=("ours-server", "--store"),
+        server=("ours-server", "--store", "redis"),
         targets=(Target(peer="A", limit=12),),
     ),
     Case(
         key="keyed-64-replay",
         title="replays, Idempotency(RedisStore), 64 in flight",
         client=("ours-keyed", "--window", "64", "--replay"),
-        server=("ours-server", "--store"),
+        server=("ours-server", "--store", "redis"),
         targets=(Target(peer="keyed-64", limit=1),),
+    ),
+    Case(
+        key="keyed-64-memory",
+        title="fresh keys, Idempotency(MemoryStore), 64 in flight",
+        client=("ours-keyed", "--window", "64"),
+        server=("ours-server", "--store", "memory"),
+    ),
+    Case(
+        key="keyed-64-memory-replay",
+        title="replays, Idempotency(MemoryStore), 64 in flight",
+        client=("ours-keyed", "--window", "64", "--replay"),
+        server=("ours-server", "--store", "memory"),
     ),
     Case(
         key="keyed-1",
         title="fresh keys, Idempotency(RedisStore), one at a time",
         client=("ours-keyed", "--window", "1"),
-        server=("ours-server", "--store"),
+        server=("ours-server", "--store", "redis"),
         unit=MEDIAN,
         targets=(Target(peer="async-1-chain", limit=250, more=True),),
     ),

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 WARM_UP = 200
+QUANTILES = {"p50_us": 0.5, "p95_us": 0.95, "p99_us": 0.99, "p999_us": 0.999}
 
 
 def say(**what: Any) -> None:
@@ -21,12 +22,13 @@ def report(laps: list[float], wall: float, cpu: float) -> None:
     """Say what the calls took; `laps` in seconds, one for each."""
     laps.sort()
     count = len(laps)
+    quantiles = {name: laps[min(int(count * share), count - 1)] * 1e6 for name, share in QUANTILES.items()}
     say(
         event="done",
         calls=count,
         calls_per_s=count / wall,
-        p50_us=laps[count // 2] * 1e6,
-        p99_us=laps[int(count * 0.99)] * 1e6,
+        **quantiles,
+        max_us=laps[-1] * 1e6,
         client_cpu_us=cpu / count * 1e6,
     )
 
@@ -77,4 +79,37 @@ def drive_threads(call: Callable[[int], Any], count: int, seconds: float) -> Non
         thread.start()
     for thread in threads:
         thread.join()
+    report(laps, time.perf_counter() - begin, time.process_time() - cpu)
+
+
+async def drive_at_rate(call: Callable[[int], Awaitable[Any]], rate: float, seconds: float) -> None:
+    """`rate` calls a second, begun by the clock whether or not others have ended: an open loop.
+
+    The time of a call counts from the moment at which it was due. So a pause, of whatever part, is paid by all calls
+    that were due in it, as by users; a closed loop would wait politely and count it once (coordinated omission).
+    """
+    for number in range(WARM_UP):
+        check(await call(number), number)
+    laps: list[float] = []
+    under_way: set[asyncio.Task[None]] = set()
+    total = max(int(rate * seconds), 1)
+    say(event="begin")
+    cpu, begin = time.process_time(), time.perf_counter()
+
+    async def one(number: int) -> None:
+        check(await call(number), number)
+        laps.append(time.perf_counter() - begin - number / rate)
+
+    sent = 0
+    while sent < total:
+        due = min(int((time.perf_counter() - begin) * rate) + 1, total)
+        for number in range(sent, due):
+            task = asyncio.create_task(one(number))
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+        sent = max(due, sent)
+        await asyncio.sleep(max(begin + sent / rate - time.perf_counter(), 0))
+    while under_way:
+        await asyncio.gather(*under_way)
+    assert len(laps) == total, f"{total - len(laps)} of {total} calls had no answer"
     report(laps, time.perf_counter() - begin, time.process_time() - cpu)

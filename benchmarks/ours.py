@@ -8,42 +8,96 @@ import itertools
 import secrets
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.cases import BURST_CALLS, BURST_SECONDS
-from benchmarks.drive import WARM_UP, check, drive_tasks, drive_threads, report, say
-from resilient_rpc import AsyncClient, Batching, Client, Policy, Server
+from benchmarks.drive import WARM_UP, check, drive_at_rate, drive_tasks, drive_threads, report, say
+from resilient_rpc import AsyncClient, Batching, Classic, Client, Compression, Policy, Quorum, Server
 from resilient_rpc.policies import Idempotency
-from resilient_rpc.stores import RedisStore
+from resilient_rpc.replies import Direct, Exclusive, Named, PerCall, Pool
+from resilient_rpc.stores import MemoryStore, RedisStore
+from resilient_rpc.wire.filters import Filter
+
+REPLIES: dict[str, Callable[[], Any]] = {
+    "direct": Direct,
+    "exclusive": Exclusive,
+    "named": lambda: Named(app="bench"),
+    "pool": Pool,
+    "per-call": PerCall,
+}
+QUEUES: dict[str, Callable[[], Classic | Quorum]] = {"classic": Classic, "quorum": Quorum}
 
 
-def _batching(options: Namespace) -> Batching | None:
-    return None if options.single else Batching()
+def client_settings(options: Namespace) -> dict[str, Any]:
+    """What a client of ours is made with."""
+    settings: dict[str, Any] = {
+        "batching": None if options.single else Batching(),
+        "policies": None if options.chain else (),
+        "codec": options.codec,
+        "replies": REPLIES[options.replies](),
+        "lane": not options.slow_lane,
+        "filters": _filters(options),
+    }
+    return settings
 
 
-def _policies(options: Namespace) -> Sequence[Policy] | None:
-    return None if options.chain else ()
+def _filters(options: Namespace) -> list[Filter]:
+    return [Compression()] if options.compress else []
+
+
+def _records(options: Namespace) -> list[Policy]:
+    if options.store == "memory":
+        return [Idempotency(MemoryStore())]
+    return [Idempotency(RedisStore(options.redis, timeout=1.0))] if options.store else []
+
+
+def ask(client: AsyncClient | Client, options: Namespace) -> Callable[[int], Any]:
+    """The call of this run, by its number: an echo, of a text of ``--payload`` bytes if it has one."""
+    if not options.payload:
+        method = f"{options.service}.echo"
+        return lambda number: client.call(method, {"n": number})
+    method, text = f"{options.service}.repeat", secrets.token_hex(options.payload // 2)
+
+    async def call(number: int) -> Any:
+        answer = await client.call(method, {"n": number, "text": text})
+        assert answer["text"] == text
+        return {"n": answer["n"]}
+
+    return call
 
 
 async def server(options: Namespace) -> None:
-    records = [Idempotency(RedisStore(options.redis, timeout=1.0))] if options.store else []
     ours = Server(
         options.url,
         service=options.service,
         concurrency=options.concurrency,
-        batching=_batching(options),
-        policies=records,
+        batching=None if options.single else Batching(),
+        policies=_records(options),
+        queue=QUEUES[options.queue](),
+        lane=not options.slow_lane,
+        filters=_filters(options),
     )
-
-    @ours.method
-    async def echo(n: int) -> dict[str, int]:
-        return {"n": n}
 
     @ours.method
     async def nap(n: int, seconds: float) -> dict[str, int]:
         await asyncio.sleep(seconds)
         return {"n": n}
+
+    @ours.method
+    async def repeat(n: int, text: str) -> dict[str, int | str]:
+        return {"n": n, "text": text}
+
+    async def echo(n: int) -> dict[str, int]:
+        return {"n": n}
+
+    def plain(n: int) -> dict[str, int]:
+        return {"n": n}
+
+    if options.plain:
+        ours.method(name="echo")(plain)
+    else:
+        ours.method(name="echo")(echo)
 
     gc.collect()
     gc.freeze()  # as `Server.run` does
@@ -53,13 +107,13 @@ async def server(options: Namespace) -> None:
 
 
 async def calls_by_tasks(options: Namespace) -> None:
-    method = f"{options.service}.echo"
-    async with AsyncClient(options.url, batching=_batching(options), policies=_policies(options)) as client:
+    async with AsyncClient(options.url, **client_settings(options)) as client:
+        await drive_tasks(ask(client, options), options.window, options.seconds)
 
-        async def call(number: int) -> Any:
-            return await client.call(method, {"n": number})
 
-        await drive_tasks(call, options.window, options.seconds)
+async def calls_at_rate(options: Namespace) -> None:
+    async with AsyncClient(options.url, **client_settings(options)) as client:
+        await drive_at_rate(ask(client, options), options.rate, options.seconds)
 
 
 async def keyed_calls(options: Namespace) -> None:
@@ -77,14 +131,14 @@ async def keyed_calls(options: Namespace) -> None:
 
 def calls_by_threads(options: Namespace) -> None:
     method = f"{options.service}.echo"
-    with Client(options.url, batching=_batching(options), policies=_policies(options)) as client:
+    with Client(options.url, **client_settings(options)) as client:
         drive_threads(lambda number: client.call(method, {"n": number}), options.window, options.seconds)
 
 
 def calls_by_map(options: Namespace, size: int = 10_000) -> None:
-    """The rate is that of the median map; p50 and p99 are of a whole map."""
+    """The rate is that of the median map; the times are of whole maps."""
     method, params = f"{options.service}.echo", [{"n": number} for number in range(size)]
-    with Client(options.url, policies=_policies(options)) as client:
+    with Client(options.url, **client_settings(options)) as client:
         client.map(method, params)
         say(event="begin")
         laps: list[float] = []
@@ -102,7 +156,10 @@ def calls_by_map(options: Namespace, size: int = 10_000) -> None:
             calls=len(laps) * size,
             calls_per_s=size / median,
             p50_us=median * 1e6,
+            p95_us=laps[int(len(laps) * 0.95)] * 1e6,
             p99_us=laps[-1] * 1e6,
+            p999_us=laps[-1] * 1e6,
+            max_us=laps[-1] * 1e6,
             client_cpu_us=cpu / len(laps) / size * 1e6,
         )
 
@@ -110,7 +167,7 @@ def calls_by_map(options: Namespace, size: int = 10_000) -> None:
 async def bursts(options: Namespace) -> None:
     """The first burst of a client that knows nothing of the method is one of them."""
     method = f"{options.service}.nap"
-    async with AsyncClient(options.url, policies=_policies(options)) as client:
+    async with AsyncClient(options.url, **client_settings(options)) as client:
         await client.call(f"{options.service}.echo", {"n": 1})
         say(event="begin")
         laps: list[float] = []

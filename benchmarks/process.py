@@ -16,13 +16,19 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Party:
-    """One of `benchmarks.party`."""
+    """One of `benchmarks.party`, or by another interpreter: `how`."""
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    def __init__(self, arguments: Sequence[str], how: str | None = None) -> None:
         self._arguments = list(arguments)
-        command = [sys.executable, "-m", "benchmarks.party", *arguments]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        command = [how or sys.executable, "-W", "ignore", "-m", "benchmarks.party", *arguments]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._inside = psutil.Process(self._process.pid)
+
+    def go(self) -> None:
+        """Let one that was started with ``--hold`` begin."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
 
     def hear(self, event: str) -> dict[str, Any]:
         """Its next line, which must be of that event."""
@@ -56,9 +62,9 @@ class Party:
 
 
 @contextlib.contextmanager
-def party(*arguments: str) -> Iterator[Party]:
+def party(*arguments: str, how: str | None = None) -> Iterator[Party]:
     """A child process, ended on the way out."""
-    started = Party(arguments)
+    started = Party(arguments, how)
     try:
         yield started
     finally:
@@ -66,10 +72,16 @@ def party(*arguments: str) -> Iterator[Party]:
 
 
 @contextlib.contextmanager
-def servers(count: int, *arguments: str) -> Iterator[list[Party]]:
+def servers(count: int, *arguments: str, how: str | None = None) -> Iterator[list[Party]]:
     """Servers that are ready."""
-    with contextlib.ExitStack() as stack:
-        started = [stack.enter_context(party(*arguments)) for _ in range(count)]
+    with starting(count, *arguments, how=how) as started:
         for server in started:
             server.hear("ready")
         yield started
+
+
+@contextlib.contextmanager
+def starting(count: int, *arguments: str, how: str | None = None) -> Iterator[list[Party]]:
+    """Servers that will say when they are ready."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(party(*arguments, how=how)) for _ in range(count)]

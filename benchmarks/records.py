@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
-import venv
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import store
+from benchmarks.peers import environments
 
 ROOT = Path(__file__).resolve().parent.parent
-PEER = "aws-lambda-powertools[redis,aws-sdk]>=3.37"
-PEERS_PLACE = Path(sys.prefix) / "peers" / "powertools"
-INSTALL_SECONDS = 300.0
 CASES = {
     "store fresh 1": ("store: begin and complete, one at a time", "store fresh 1"),
     "store replay 1": ("store: a replay, one at a time", "store replay 1"),
@@ -39,7 +35,7 @@ Rates = dict[str, float]
 
 def main(options: Namespace, console: Console) -> dict[str, Any]:
     """Run both in turns, each in a process of its own, and print the table."""
-    python, missing = peer_python() if options.peers else ("", "")
+    python, missing = environments.python("powertools") if options.peers else ("", "")
     if missing:
         console.print(f"AWS Lambda Powertools is missing: {missing}")
     rounds: list[tuple[Rates, Rates | None]] = []
@@ -51,23 +47,6 @@ def main(options: Namespace, console: Console) -> dict[str, Any]:
             console.print(f"round {number} of {options.rounds}")
     console.print(table(rounds))
     return {"seconds": options.seconds, "missing": missing, "rounds": rounds}
-
-
-def peer_python() -> tuple[str, str]:
-    """The interpreter of the peer's environment, which is made when it is first needed; or why there is none."""
-    python = PEERS_PLACE / ("Scripts" if os.name == "nt" else "bin") / "python"
-    check = [str(python), "-c", "import aws_lambda_powertools.utilities.idempotency.persistence.cache"]
-    if python.exists() and subprocess.run(check, capture_output=True, check=False).returncode == 0:
-        return str(python), ""
-    try:
-        venv.create(PEERS_PLACE, clear=True, with_pip=True)
-        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", PEER]
-        subprocess.run(command, capture_output=True, text=True, check=True, timeout=INSTALL_SECONDS)
-        subprocess.run(check, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
-        return "", f"it could not be installed: {said[-1] if said else type(error).__name__}"
-    return str(python), ""
 
 
 def _run(python: str, module: str, url: str, seconds: float) -> Rates:

@@ -1,44 +1,65 @@
-"""The results as a table, honest about what was missed."""
+"""The results as tables on a terminal, honest about what was missed."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cases import CASES, MEDIAN, PEERS, RATE, Case, Target
+from benchmarks.cases import MEDIAN, RATE, Case, Target
+from benchmarks.families import Family
+from benchmarks.results import Change, Line
 from benchmarks.rounds import Runs, ratios
+from benchmarks.units import MEASURES
 
 
-def show(runs: Runs, console: Console) -> list[dict[str, Any]]:
-    """Print what was measured; returns the verdicts."""
-    table = Table(title="medians of the rounds (least - greatest)", title_justify="left")
-    for name in ("case", "calls/s or p50", "ratio", "target", "reached"):
-        table.add_column(name, justify="left" if name == "case" else "right")
-    for peer in PEERS:
-        if runs.get(peer.key):
-            table.add_row(f"{peer.key}: {peer.title}", _numbers(runs[peer.key], peer.unit), "", "", "")
-    table.add_section()
-    verdicts = []
-    for case in CASES:
-        for place, target in enumerate(case.targets if runs.get(case.key) else ()):
-            verdict = judge(runs, case, target)
-            verdicts.append(verdict)
-            shown = (case.title, _numbers(runs[case.key], case.unit)) if not place else ("", "")
-            table.add_row(*shown, *_cells(verdict))
+def show(family: Family, lines: Sequence[Line], changes: Sequence[Change], console: Console) -> None:
+    """One family."""
+    known = {(one.key, one.x, one.series, one.measure): one for one in changes if one.family == family.key}
+    many = len({line.point.series for line in lines}) > 1
+    table = Table(title=family.title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column(family.axis or "", justify="left")
+    if many:
+        table.add_column("", justify="left")
+    table.add_column(MEASURES[family.measure].title, justify="right")
+    if family.compared:
+        table.add_column(f"ratio to {family.compared}", justify="right")
+    if changes:
+        table.add_column("since then", justify="right")
+    for line in lines:
+        cells = [line.name, *([line.point.series] if many else []), line.text()]
+        cells += [line.ratio_text()] if family.compared else []
+        change = known.get((line.point.key, str(line.point.x), line.point.series, line.measure))
+        colour = {"slower": "red", "faster": "green"}.get(change.verdict, "dim") if change else "dim"
+        cells += [f"[{colour}]{change.text()}[/]" if change else ""] if changes else []
+        table.add_row(*cells)
     console.print(table)
-    costs = Table(title="processor time of a call, µs (medians)", title_justify="left")
-    for name in ("case", "client", "server", "broker", "p50", "p99"):
-        costs.add_column(name, justify="left" if name == "case" else "right")
-    for one in (*PEERS, *CASES):
-        if found := runs.get(one.key):
-            keys = ("client_cpu_us", "server_cpu_us", "broker_cpu_us", "p50_us", "p99_us")
-            costs.add_row(one.title, *[f"{statistics.median(run[key] for run in found):,.1f}" for key in keys])
-    console.print(costs)
-    return verdicts
+    console.print()
+
+
+def show_verdicts(rows: Sequence[tuple[str, ...]], console: Console) -> None:
+    """The targets."""
+    table = Table(title="Targets", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name in ("case", "ratio", "target", "reached"):
+        table.add_column(name, justify="left" if name == "case" else "right")
+    for row in rows:
+        table.add_row(*row[:-1], {"yes": "[green]yes[/]", "no": "[red]no[/]"}.get(row[-1], row[-1]))
+    console.print(table)
+    console.print()
+
+
+def show_missing(missing: Mapping[str, str], console: Console) -> None:
+    """What was not measured, and why."""
+    for name, why in missing.items():
+        console.print(f"not measured: {name}: {why}", markup=False, style="yellow")
+
+
+def judge_all(runs: Runs, cases: Mapping[str, Case]) -> list[dict[str, Any]]:
+    """The verdicts of all that was measured."""
+    return [judge(runs, case, target) for case in cases.values() if runs.get(case.key) for target in case.targets]
 
 
 def judge(runs: Runs, case: Case, target: Target) -> dict[str, Any]:
@@ -60,14 +81,10 @@ def judge(runs: Runs, case: Case, target: Target) -> dict[str, Any]:
     return verdict
 
 
-def _numbers(runs: Sequence[dict[str, Any]], unit: str) -> str:
-    values = sorted(run[unit] for run in runs)
-    middle = statistics.median(values)
-    scale, name = (1.0, "/s") if unit == RATE else (1.0, "µs")
-    if unit == MEDIAN and middle >= 1e4:
-        scale, name = 1e-3, "ms"
-    low, mid, high = (f"{value * scale:,.0f}" for value in (values[0], middle, values[-1]))
-    return f"{mid} ({low} - {high}) {name}"
+def verdict_rows(verdicts: Sequence[dict[str, Any]], cases: Mapping[str, Case]) -> Iterator[tuple[str, ...]]:
+    """Case, ratio, target, reached."""
+    for verdict in verdicts:
+        yield cases[verdict["case"]].title, *_cells(verdict)
 
 
 def _cells(verdict: dict[str, Any]) -> tuple[str, str, str]:

@@ -29,6 +29,25 @@ def test_a_tiny_run_ends_with_a_verdict(amqp_url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_tiny_run_writes_a_report_and_compares_itself(amqp_url: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "--broker", amqp_url, "--rounds", "1", "--seconds", "0.1"]
+    command += ["--cases", "rate-1000", "payload-16", "--peers", "--out"]
+    for folder, more in (("then", []), ("now", ["--compare", str(tmp_path / "then" / "results.json")])):
+        place = [str(tmp_path / folder), *more]
+        done = subprocess.run([*command, *place], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+        assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "now" / "results.json").read_text())
+    shown = {(point["key"], point["series"]) for family in found["families"] for point in family["points"]}
+    assert shown >= {("rate-1000", "p50"), ("rate-1000", "p99.9"), ("payload-16", "AsyncClient")}
+    assert found["environment"]["processors"] > 0
+    assert "since then" in done.stdout
+    assert "numbers became slower beyond the spread of both runs" in done.stdout
+    html = (tmp_path / "now" / "report.html").read_text()
+    assert html.count("<svg") == len(found["families"]) == len(list((tmp_path / "now").glob("*.svg")))
+    assert "amqp://" not in html  # a URL has a password
+
+
+@pytest.mark.slow
 def test_a_tiny_run_of_the_store_has_a_rate_for_every_case(redis_url: str, tmp_path: Path) -> None:
     saved = tmp_path / "found.json"
     command = [sys.executable, "-m", "benchmarks", "store", "--redis", redis_url, "--rounds", "1", "--seconds", "0.05"]

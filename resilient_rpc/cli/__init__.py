@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from resilient_rpc.cli import call, dead, demo, discover, probes, serve, version
+from resilient_rpc.cli import bench, call, dead, demo, discover, probes, serve, version
 
 app = typer.Typer(
     help="RPC over RabbitMQ for services that must not lose, repeat or hang on a call.",
@@ -20,6 +20,9 @@ app.command("health", epilog=probes.EXIT_CODES)(probes.health)
 app.command("discover", epilog=call.EXIT_CODES)(discover.discover)
 app.command("stub", epilog=call.EXIT_CODES)(discover.stub)
 app.add_typer(dead.app, name="dead")
+app.command(
+    "bench", add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)(bench.bench)
 app.command("version")(version.version)
 
 

@@ -1,0 +1,60 @@
+"""What is measured by other means than a client that calls a server for some seconds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks import failures as failing
+from benchmarks import recovery as recovering
+from benchmarks.families import Found, Point
+from benchmarks.plan import Plan
+from benchmarks.process import ROOT
+from benchmarks.recordsize import sizes
+
+failures, amplification, recovery = failing.until_known, failing.requests_sent, recovering.restart
+MEMORY_CALLS = 50_000
+
+
+def _command(*arguments: str) -> dict[str, Any]:
+    """What another command of this package saved, from a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder) / "found.json"
+        command = [sys.executable, "-m", "benchmarks", *arguments, "--json", str(saved)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(arguments[:1])} ended with {done.returncode}: {done.stderr[-2000:]}")
+        found: dict[str, Any] = json.loads(saved.read_text())
+        return found
+
+
+def policies(plan: Plan) -> Iterator[tuple[Point, Found]]:
+    """Each policy, blocking and asyncio, and the other libraries."""
+    for cost in _command("policies", *(("--times", "3") if plan.quick else ()))["micros"]:
+        for colour, series in (("blocking", "Client"), ("asyncio", "AsyncClient")):
+            if cost[colour] is not None:
+                point = Point(key=f"policy-{cost['name']}-{colour}", x=cost["name"], series=series)
+                yield point, {"micros": max(cost[colour], 0.0)}
+
+
+def store(plan: Plan) -> Iterator[tuple[Point, Found]]:
+    """One round of records in Redis, ours and Powertools'."""
+    peers = ("--peers", "powertools") if "powertools" in plan.peers else ("--peers",)
+    found = _command("store", "--redis", plan.redis, "--rounds", "1", "--seconds", "0.4", *peers)
+    ((ours, theirs),) = found["rounds"]
+    for series, rates in (("resilient_rpc", ours), ("Powertools", theirs or {})):
+        for name, rate in rates.items():
+            yield Point(key=f"records-{series}-{name}", x=name, series=series), {"calls_per_s": rate}
+
+
+def memory(plan: Plan) -> Iterator[tuple[Point, Found]]:
+    """Bytes of a call that waits, and of a record."""
+    found = _command("memory", "--broker", plan.url, "--calls", str(MEMORY_CALLS))
+    waiting = {"a call that waits, beyond its task": found["beyond"], "the caller's task, alone": found["own"]}
+    for name, size in waiting.items() | sizes(plan.redis).items():
+        yield Point(key=f"memory-{name}", x=name, series="resilient_rpc"), {"bytes": size}
