@@ -56,8 +56,8 @@ def render(page: Page) -> str:
     made = f"in {settings.get('rounds made', 0)} rounds of {settings.get('seconds')} s in which all take turns"
     intro = (
         f"<h1>What resilient_rpc costs</h1><p>Measured {escape(str(of.get('time', '')))} on {of.get('processors')} "
-        f"processors, {made}. Numbers are medians, with the least and the greatest round. Absolute figures say little of "
-        "another machine; ratios say more.</p>"
+        f"processors, {made}. Numbers are medians, with the least and the greatest round. Absolute figures say little "
+        "of another machine; ratios say more.</p>"
     )
     parts = [
         intro,
