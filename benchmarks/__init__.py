@@ -17,8 +17,10 @@ on the same machine.
 - P is the loop of RabbitMQ's tutorial 6 with pika's BlockingConnection in both processes: no confirms, automatic acks
   of replies, acks of requests. Its client keeps 64 calls in flight, and its server prefetches 256 (the tutorial's own
   1 is slower). P1 is the tutorial as it stands, one call at a time.
+- F is FastStream's `broker.request`, O is oslo.messaging with its rabbit driver and threads, N is nameko with ten workers
+  and `call_async`: each in a virtual environment of its own (`peers/environments.py`), made when it is first needed.
 
-The parties take turns: each round runs A, P and every case of ours once, each in processes of its own that have made
+The parties take turns: each round runs every peer and every case of ours once, each in processes of its own that have made
 200 calls before the clock starts. A ratio is taken within its round, then the median of the rounds; the spread is the
 least and the greatest. A call that gets a wrong answer ends the benchmark. Targets that are missed say so.
 

@@ -72,6 +72,51 @@ PEERS = (
         server=("pika-server", "--prefetch", "1"),
         unit=MEDIAN,
     ),
+    Peer(
+        key="F",
+        title="FastStream request, 64 in flight",
+        client=("faststream-client", "--window", "64"),
+        server=("faststream-server", "--prefetch", "256"),
+        environment="faststream",
+    ),
+    Peer(
+        key="O",
+        title="oslo.messaging, 64 threads",
+        client=("oslo-client", "--window", "64"),
+        server=("oslo-server",),
+        environment="oslo",
+    ),
+    Peer(
+        key="N",
+        title="nameko, 64 in flight",
+        client=("nameko-client", "--window", "64"),
+        server=("nameko-server",),
+        environment="nameko",
+    ),
+    Peer(
+        key="F1",
+        title="FastStream request, one at a time",
+        client=("faststream-client", "--window", "1"),
+        server=("faststream-server", "--prefetch", "256"),
+        unit=MEDIAN,
+        environment="faststream",
+    ),
+    Peer(
+        key="O1",
+        title="oslo.messaging, one at a time",
+        client=("oslo-client", "--window", "1"),
+        server=("oslo-server",),
+        unit=MEDIAN,
+        environment="oslo",
+    ),
+    Peer(
+        key="N1",
+        title="nameko, one at a time",
+        client=("nameko-client", "--window", "1"),
+        server=("nameko-server",),
+        unit=MEDIAN,
+        environment="nameko",
+    ),
 )
 
 CORE = (
