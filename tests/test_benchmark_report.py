@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import results
+from benchmarks.cases import PEERS
 from benchmarks.families import Family, Point
 from benchmarks.plan import Plan
 from benchmarks.report import Page, render
@@ -18,7 +19,7 @@ from benchmarks.svg import chart
 from benchmarks.sweeps import CATALOGUE, FAMILIES
 from benchmarks.units import MEASURES
 
-KNOWN = {"A", "P", "P1", *CATALOGUE.cases}
+KNOWN = {*(peer.key for peer in PEERS), *CATALOGUE.cases}
 
 
 def numbers(least: float, median: float, greatest: float, rounds: int = 5) -> dict[str, float]:
