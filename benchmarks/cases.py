@@ -94,6 +94,21 @@ PEERS = (
         environment="nameko",
     ),
     Peer(
+        key="C",
+        title="C with librabbitmq, 64 in flight",
+        client=("c-client", "--window", "64"),
+        server=("c-server",),
+        environment="c",
+    ),
+    Peer(
+        key="C1",
+        title="C with librabbitmq, one at a time",
+        client=("c-client", "--window", "1"),
+        server=("c-server",),
+        unit=MEDIAN,
+        environment="c",
+    ),
+    Peer(
         key="F1",
         title="FastStream request, one at a time",
         client=("faststream-client", "--window", "1"),

@@ -102,10 +102,13 @@ class Catalogue:
         return tuple(points)
 
 
-def of_cases(shown: Iterable[tuple[str, str]], *, quick: Iterable[str] = (), series: str = "") -> tuple[Point, ...]:
-    """Bars: the keys of cases and peers, and what stands beside each."""
-    known = {one.key for one in (*PEERS, *CASES)}
-    wanted = set(quick)
-    points = tuple(Point(key=key, x=x, series=series, quick=key in wanted) for key, x in shown)
-    assert all(point.key in known for point in points), known
-    return points
+def of_cases(shown: Iterable[tuple[str, str]], *, quick: Iterable[str] = (), apart: bool = False) -> tuple[Point, ...]:
+    """Bars: the keys of cases and peers, and what stands beside each; `apart`: peers in a colour of their own."""
+    peers, wanted = {peer.key for peer in PEERS}, set(quick)
+    assert all(key in peers or any(case.key == key for case in CASES) for key, _ in shown), shown
+    return tuple(
+        Point(
+            key=key, x=x, series=("others" if key in peers else "resilient_rpc") if apart else "", quick=key in wanted
+        )
+        for key, x in shown
+    )

@@ -6,12 +6,16 @@ import contextlib
 import json
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+PATIENCE = 90.0
+"""Seconds without a line, after which a party is taken for stuck."""
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -20,8 +24,11 @@ class Party:
 
     def __init__(self, arguments: Sequence[str], how: str | None = None) -> None:
         self._arguments = list(arguments)
+        self._seconds = float(arguments[arguments.index("--seconds") + 1]) if "--seconds" in arguments else 0.0
         command = [how or sys.executable, "-W", "ignore", "-m", "benchmarks.party", *arguments]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._said = tempfile.TemporaryFile("w+") if how else None  # noqa: SIM115 - closed with the process
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=self._said, text=True)
         self._inside = psutil.Process(self._process.pid)
 
     def go(self) -> None:
@@ -40,11 +47,24 @@ class Party:
     def next(self) -> dict[str, Any]:
         """Its next line."""
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        watch = threading.Timer(PATIENCE + self._seconds, self._process.kill)  # nothing hangs for ever
+        watch.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            watch.cancel()
         if not line:
-            raise RuntimeError(f"{' '.join(self._arguments)} ended with {self._process.wait()}")
+            raise RuntimeError(f"{self._arguments[0]} ended with {self._process.wait()}{self._last_words()}")
         found: dict[str, Any] = json.loads(line)
         return found
+
+    def _last_words(self) -> str:
+        """What a peer said last of what went wrong; ours says it on our own stderr."""
+        if self._said is None:
+            return ""
+        self._said.seek(0)
+        lines = self._said.read().strip().splitlines()
+        return f": {lines[-1]}" if lines else ""
 
     def cpu(self) -> float:
         """Seconds of processor time that it has taken."""
@@ -59,6 +79,8 @@ class Party:
         """Kill it, and wait until it is gone."""
         self._process.kill()
         self._process.communicate()
+        if self._said is not None:
+            self._said.close()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -10,7 +11,7 @@ from typing import Any
 from benchmarks.families import Family
 from benchmarks.results import Change, Line
 from benchmarks.svg import chart
-from benchmarks.units import MEASURES
+from benchmarks.units import MEASURES, number
 
 STYLE = """
 :root{color-scheme:light dark;--ink:#1f2933;--soft:#5b6b7c;--paper:#f5f7fa;--card:#fff;--edge:#e2e8f0;--good:#0b7a4b;
@@ -92,7 +93,7 @@ def _cards(page: Page) -> str:
             for line in lines if family.key == family_key else ():
                 if line.point.key == key:
                     text = MEASURES[line.measure].show(line.middle).removesuffix(" calls/s")
-                    more = f", {line.ratio_text().split(' ')[0]} x {family.compared}" if line.ratio else ""
+                    more = f": {number(statistics.median(line.ratio))} x {_name(family, lines)}" if line.ratio else ""
                     shown.append(f'<div class="card"><b>{escape(text)}</b><span>{escape(about + more)}</span></div>')
     return f'<div class="cards">{"".join(shown)}</div>' if shown else ""
 

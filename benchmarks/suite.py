@@ -91,7 +91,7 @@ def _install(parties: Sequence[Case | Peer], console: Console) -> dict[str, str]
     for one in parties:
         if isinstance(one, Peer) and one.environment:
             with console.status(f"setting up {one.title}"):
-                _, why = environments.python(one.environment)
+                _, why = environments.ready(one.environment)
             if why:
                 missing[one.title] = why
     return missing

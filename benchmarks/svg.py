@@ -79,7 +79,12 @@ def _series(lines: Sequence[Line]) -> list[str]:
 
 def _ticks(measure: str) -> Callable[[float], str]:
     unit = MEASURES[measure]
-    return lambda value: unit.show(value) if value else "0"
+
+    def label(value: float) -> str:
+        worth, name = unit.step(value)
+        return f"{value / worth:,.10g} {name}".strip() if value else "0"
+
+    return label
 
 
 def _curves(family: Family, lines: Sequence[Line]) -> str:
@@ -131,7 +136,8 @@ def _bars(family: Family, lines: Sequence[Line]) -> str:
     left = min(LABEL_WIDTH, int(max(map(len, names)) * CHARACTER) + 20)
     right = WIDTH - RIGHT - 120
     along = Scale([value for line in lines for value in line.values], left, right, 1000)
-    thick = BAR if many == 1 else BAR - 4
+    side_by_side = len(lines) > len(names)
+    thick = BAR - 4 if side_by_side else BAR
     parts, y = [], float(TOP + (6 if many > 1 else -10))
     for name in names:
         own = [line for line in lines if line.name == name]
@@ -152,7 +158,7 @@ def _bars(family: Family, lines: Sequence[Line]) -> str:
             shown = MEASURES[line.measure].show(line.middle)
             parts.append(f'<text class="soft" x="{max(end, most) + 6:.1f}" y="{y + thick - 5:.1f}">{shown}</text>')
             y += thick
-        y += GAP if many > 1 else GAP - 4
+        y += GAP if side_by_side else GAP - 4
     note = "the bars are logarithmic" if along.log else ""
     return _frame(family, int(y + (22 if note else 6)), series if many > 1 else [], parts, note)
 

@@ -73,7 +73,7 @@ FAMILIES = (
         key="peers",
         title="Throughput beside the peers",
         about="An echo, one client process and one server process. Ours runs with confirms and deadlines.",
-        points=of_cases((*CROWD, *OURS), quick=QUICK),
+        points=of_cases((*CROWD, *OURS), quick=QUICK, apart=True),
         compared="A",
     ),
     Family(
@@ -81,7 +81,7 @@ FAMILIES = (
         title="A single call",
         about="One call at a time: the next begins when the last has ended. The median of all calls.",
         measure="p50_us",
-        points=of_cases((*SINGLE, *ALONE), quick=QUICK),
+        points=of_cases((*SINGLE, *ALONE), quick=QUICK, apart=True),
         compared="P1",
     ),
     Family(

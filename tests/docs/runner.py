@@ -89,7 +89,7 @@ class Reader:
             self._environment |= dict(word.split("=", 1) for word in words[1:])
         elif words[:2] == ["resilient-rpc", "serve"]:
             self._serve(words)
-        elif words[0] not in NOT_RUN and words[:2] != ["resilient-rpc", "demo"]:
+        elif words[0] not in NOT_RUN and words[:2] not in (["resilient-rpc", "demo"], ["resilient-rpc", "bench"]):
             self._run(words)
 
     def _serve(self, words: list[str]) -> None:
