@@ -15,6 +15,7 @@ from benchmarks import recovery as recovering
 from benchmarks.families import Found, Point
 from benchmarks.plan import Plan
 from benchmarks.process import ROOT
+from benchmarks.records import CASES
 from benchmarks.recordsize import sizes
 
 failures, amplification, recovery = failing.until_known, failing.requests_sent, recovering.restart
@@ -47,14 +48,15 @@ def store(plan: Plan) -> Iterator[tuple[Point, Found]]:
     peers = ("--peers", "powertools") if "powertools" in plan.peers else ("--peers",)
     found = _command("store", "--redis", plan.redis, "--rounds", "1", "--seconds", "0.4", *peers)
     ((ours, theirs),) = found["rounds"]
-    for series, rates in (("resilient_rpc", ours), ("Powertools", theirs or {})):
-        for name, rate in rates.items():
-            yield Point(key=f"records-{series}-{name}", x=name, series=series), {"calls_per_s": rate}
+    for name, (title, other) in CASES.items():
+        for series, rate in (("resilient_rpc", ours[name]), ("Powertools", theirs[other] if theirs else None)):
+            if rate is not None:
+                yield Point(key=f"records-{series}-{name}", x=title, series=series), {"calls_per_s": rate}
 
 
 def memory(plan: Plan) -> Iterator[tuple[Point, Found]]:
     """Bytes of a call that waits, and of a record."""
     found = _command("memory", "--broker", plan.url, "--calls", str(MEMORY_CALLS))
     waiting = {"a call that waits, beyond its task": found["beyond"], "the caller's task, alone": found["own"]}
-    for name, size in waiting.items() | sizes(plan.redis).items():
+    for name, size in {**waiting, **sizes(plan.redis)}.items():
         yield Point(key=f"memory-{name}", x=name, series="resilient_rpc"), {"bytes": size}

@@ -54,7 +54,8 @@ class Page:
 def render(page: Page) -> str:
     """The file's text."""
     of, settings = page.environment, page.settings
-    made = f"in {settings.get('rounds made', 0)} rounds of {settings.get('seconds')} s in which all take turns"
+    count = settings.get("rounds made", 0)
+    made = f"in {count} round{'' if count == 1 else 's'} of {settings.get('seconds')} s in which all take turns"
     intro = (
         f"<h1>What resilient_rpc costs</h1><p>Measured {escape(str(of.get('time', '')))} on {of.get('processors')} "
         f"processors, {made}. Numbers are medians, with the least and the greatest round. Absolute figures say little "
