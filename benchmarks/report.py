@@ -147,7 +147,7 @@ def _changes(page: Page) -> str:
         if one.verdict in {"slower", "faster"}
     ]
     said = f"{len(page.changes)} numbers are in both. " + (
-        "" if rows else "None differs by more than the spread of both runs. "
+        "" if rows or not page.changes else "None differs by more than the spread of both runs. "
     )
     warned = "".join(f"<li>{escape(text)}</li>" for text in page.differences)
     warning = f"<p class='bad'>The runs are hard to compare:</p><ul>{warned}</ul>" if warned else ""
