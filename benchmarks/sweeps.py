@@ -50,6 +50,11 @@ OURS = (
     ("map", "Client.map of 10,000"),
 )
 ALONE = (("async-1", "AsyncClient"), ("threads-1", "Client"))
+ALONE_MORE = (
+    ("async-1-chain", "AsyncClient, default policies"),
+    ("threads-1-chain", "Client, default policies"),
+    ("keyed-1", "AsyncClient, a fresh key, Redis"),
+)
 CROWD = tuple((peer.key, peer.title) for peer in PEERS if not peer.alone)
 SINGLE = tuple((peer.key, peer.title) for peer in PEERS if peer.alone)
 QUICK = {"A", "P", "P1", "async-64-single", "async-64", "async-1024", "threads-64", "map", "async-1", "threads-1"}
@@ -81,7 +86,7 @@ FAMILIES = (
         title="A single call",
         about="One call at a time: the next begins when the last has ended. The median of all calls.",
         measure="p50_us",
-        points=of_cases((*SINGLE, *ALONE), quick=QUICK, apart=True),
+        points=of_cases((*SINGLE, *ALONE, *ALONE_MORE), quick=QUICK, apart=True),
         compared="P1",
     ),
     Family(

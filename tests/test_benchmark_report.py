@@ -173,5 +173,7 @@ def test_the_catalogue_holds_together() -> None:
         assert {point.measure for point in family.points} <= {"", *MEASURES}
         assert not family.compared or family.compared in KNOWN
     assert any(family.chosen(quick=True) for family in FAMILIES)
+    shown = {point.key for family in FAMILIES for point in family.points}
+    assert {case.key for case in CATALOGUE.cases.values() if case.targets} <= shown  # every target is judged
     commands = [(case.client, case.server, case.servers) for case in CATALOGUE.cases.values()]
     assert len(set(commands)) == len(commands)  # nothing is measured twice
