@@ -62,6 +62,11 @@ def refused_by_a_queue() -> PublishRejected:
     return PublishRejected("a queue refused the event (basic.nack); others may have it", certainty=UNKNOWN)
 
 
+def all_refused() -> ConnectionLost:
+    """Nothing else than `basic.nack` came on a session for a while."""
+    return ConnectionLost("the broker refuses all that is published on this connection")
+
+
 def returned(queue: str, code: int, text: str) -> Unroutable:
     """`basic.return`."""
     return Unroutable(f"no queue {queue!r}: no server of this service has run here ({code} {text})")

@@ -7,6 +7,7 @@ there is no session the entries wait in the queue, until their deadline at most.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import deque
@@ -29,6 +30,7 @@ from resilient_rpc.transport.options import LinkOptions
 from resilient_rpc.transport.outstanding import Outstanding
 from resilient_rpc.transport.post import Post
 from resilient_rpc.transport.posts import Posts
+from resilient_rpc.transport.refusals import Refusals
 from resilient_rpc.transport.replies import Replies
 from resilient_rpc.transport.reply_desk import ReplyDesk
 from resilient_rpc.transport.session_loop import SessionLoop
@@ -86,6 +88,10 @@ class Link:
         self.posts = Posts(self, runtime, options, self._filters)
         """The messages that are not calls."""
         self._calls.posts = self.posts
+        self._posted, self._earlier = 0, 0
+        self._refusals = Refusals(runtime.now, self._renew)
+        self._calls.refused = self._refused
+        self._ending: set[asyncio.Task[None]] = set()
         self._vacancies: Vacancies | None = None
         if options.when_no_server == "fail":
             self._vacancies = Vacancies(self._calls, runtime, lambda: self._sessions.session)
@@ -144,6 +150,7 @@ class Link:
 
     def sent(self, post: Post) -> None:
         """See `Way`."""
+        self._posted += 1
         if self._desk.leases is not None and post.replies:
             self._desk.leases.sent(post)
 
@@ -306,6 +313,20 @@ class Link:
         if self._queue:
             self._sessions.hurry()
 
+    def _refused(self, count: int) -> None:
+        published = self.messages + self._posted - self._earlier
+        self._refusals.refused(count, published - self._calls.open)
+
+    def _renew(self) -> None:
+        """Give the session up for another one."""
+        session = self._sessions.session
+        if session is None:
+            return
+        self.lost(failures.all_refused())
+        task = self.runtime.loop.create_task(session.close())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
     # -- the session
 
     async def _open(self) -> Publisher:
@@ -315,6 +336,8 @@ class Link:
     def _opened(self, session: Publisher) -> None:
         self.published = self.published if session.kept else 0
         self._calls.renew(self.published)
+        self._refusals.begin()
+        self._earlier = self.messages + self._posted
         self._control.renew()
         self._desk.opened(session)
         self._replies.address = self._desk.address
@@ -364,6 +387,8 @@ class Link:
         self._calls.close()
         self._queue.clear()
         await self._sessions.close()
+        if self._ending:
+            await asyncio.wait(self._ending)
 
 
 def _take(queue: deque[Entry], most: int) -> list[Entry]:

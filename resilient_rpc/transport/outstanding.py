@@ -19,7 +19,7 @@ MAX_DIGITS = 20
 class Outstanding:
     """See the module. A message is known by its number, and to others by its correlation id, ``<token>.<number>``."""
 
-    __slots__ = ("_before", "_suffixed", "_survives", "ended", "entries", "posts", "tokens", "unconfirmed")
+    __slots__ = ("_before", "_suffixed", "_survives", "ended", "entries", "posts", "refused", "tokens", "unconfirmed")
 
     def __init__(self, *, survives: bool = False, suffixed: bool = False) -> None:
         """`survives`: calls that the broker has outlive the session on which they were sent.
@@ -31,6 +31,8 @@ class Outstanding:
         """Messages that earlier sessions have sent: the tags of each session begin at 1."""
         self.ended: Callable[[Entry], None] | None = None
         """Is told of each call that has ended."""
+        self.refused: Callable[[int], None] | None = None
+        """Is told how many messages the broker has just refused."""
         self.entries: dict[int, Entry] = {}
         self.unconfirmed: dict[int, Sequence[Entry]] = {}
         """What travels in each message that the broker has not taken yet."""
@@ -70,18 +72,26 @@ class Outstanding:
         found = self.unconfirmed.get(tag) or [e for e in self.entries.values() if e.message == tag]
         return found if found and found[0].route.target is self.tokens.get(token) else ()
 
+    @property
+    def open(self) -> int:
+        """Messages that the broker has neither taken nor refused."""
+        return len(self.unconfirmed) + (len(self.posts.unconfirmed) if self.posts is not None else 0)
+
     # -- reports of the session (`transport.base.PublisherEvents`)
 
     def confirmed(self, tag: int, multiple: bool, ok: bool) -> None:
         """The broker took, or refused, what was published."""
         unconfirmed = self.unconfirmed
         tag += self._before
+        open_ = 0 if ok else self.open
         for known in up_to(tag, unconfirmed) if multiple else (tag,):
             group = unconfirmed.pop(known, ())
             if not ok:
                 self.fail(group, failures.nacked())
         if self.posts is not None and self.posts.unconfirmed:
             self.posts.confirmed(tag, multiple, ok)
+        if not ok and self.refused is not None:
+            self.refused(open_ - self.open)
 
     def returned(self, correlation_id: str, code: int, text: str) -> None:
         """No such queue."""

@@ -11,11 +11,20 @@ import pytest
 from tests.servers import choose
 from tests.servers.handle import Broker, Server
 from tests.servers.proxy import Proxy
+from tests.servers.rabbit_cluster import RabbitCluster
 from tests.servers.redis_groups import RedisCluster, Sentinels
 
-BROKER_FIXTURES = {"broker", "amqp_url", "private_broker", "module_broker"}
+BROKER_FIXTURES = {"broker", "amqp_url", "private_broker", "module_broker", "rabbit_cluster"}
 REDIS_FIXTURES = {"redis_server", "redis_url", "private_redis", "redis_cluster", "sentinels"}
-FAULT_FIXTURES = {"private_broker", "module_broker", "private_redis", "proxy", "redis_cluster", "sentinels"}
+FAULT_FIXTURES = {
+    "private_broker",
+    "module_broker",
+    "rabbit_cluster",
+    "private_redis",
+    "proxy",
+    "redis_cluster",
+    "sentinels",
+}
 
 
 def pytest_report_header() -> list[str]:
@@ -79,6 +88,13 @@ def module_broker() -> Iterator[Broker]:
     """A RabbitMQ of this test module: for tests that leave it running again."""
     with choose.broker(private=True) as server:
         yield server
+
+
+@pytest.fixture
+def rabbit_cluster() -> Iterator[RabbitCluster]:
+    """A RabbitMQ of three nodes, of this test alone: it takes some 20 s to start."""
+    with RabbitCluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture

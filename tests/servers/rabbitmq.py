@@ -66,19 +66,21 @@ def _changes_user(script: Path) -> bool:
 class LocalBroker(Broker):
     """One node. It keeps its ports and its data over `stop`, `kill` and `start`, as a machine would."""
 
-    def __init__(self, binaries: Path, certificates: tls.Certificates | None = None) -> None:
+    def __init__(self, binaries: Path, certificates: tls.Certificates | None = None, cookie: str | None = None) -> None:
         self.origin = str(binaries)
         self._binaries, self._certificates = binaries, certificates
+        self._cookie = secrets.token_hex(10) if cookie is None else cookie
+        """Nodes of one cluster have the same."""
         self._home = Path(tempfile.mkdtemp(prefix="rpc-test-rabbitmq-"))
         GUARD.remove(str(self._home))
-        self._node = f"rpc{secrets.token_hex(4)}@localhost"
+        self.node = f"rpc{secrets.token_hex(4)}@localhost"
         self._process: Process | None = None
         self._prepare()
         self._choose_ports()
 
     def _prepare(self) -> None:
         cookie = self._home / ".erlang.cookie"
-        cookie.write_text(secrets.token_hex(10))
+        cookie.write_text(self._cookie)
         cookie.chmod(0o400)
         (self._home / "enabled_plugins").write_text(tls.RABBITMQ_PLUGINS if self._certificates else "[].")
         (self._home / "rabbitmq-env.conf").write_text("")
@@ -100,7 +102,7 @@ class LocalBroker(Broker):
             "HOME": str(home),  # where the cookie is
             "LC_ALL": "C.UTF-8",
             "ERL_EPMD_ADDRESS": HOST,
-            "RABBITMQ_NODENAME": self._node,
+            "RABBITMQ_NODENAME": self.node,
             "RABBITMQ_NODE_IP_ADDRESS": HOST,
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_DIST_PORT": str(free_port()),
@@ -166,7 +168,7 @@ class LocalBroker(Broker):
         shutil.rmtree(self._home, ignore_errors=True)
 
     def ctl(self, *args: str) -> str:
-        command = [str(self._binaries / "rabbitmqctl"), "--quiet", "--node", self._node, *args]
+        command = [str(self._binaries / "rabbitmqctl"), "--quiet", "--node", self.node, *args]
         done = subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=CTL_SECONDS, check=False)
         if done.returncode:
             raise ServerError(f"rabbitmqctl {' '.join(args)} ended with {done.returncode}: {done.stdout}{done.stderr}")
