@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from pika import exceptions
 
 from resilient_rpc.errors import ConfigurationError, ConnectionLost, NotConnected
 from resilient_rpc.transport.amqp.acks import Acks
+from resilient_rpc.transport.amqp.causes import NOT_FOUND, channel_error
 from resilient_rpc.transport.amqp.control import ControlQueue
 from resilient_rpc.transport.amqp.lane import Lane, Reports
 from resilient_rpc.transport.amqp.session import Session
 from resilient_rpc.transport.base import ConsumerEvents, Delivery, QueueSpec
-from resilient_rpc.transport.topology import Binding, Exchange, Step, Unbinding, ear, topology
+from resilient_rpc.transport.topology import Binding, Exchange, Queue, Step, Unbinding, ear, topology
+
+log = logging.getLogger(__name__)
 
 
 class AmqpConsumer(Session):
@@ -62,7 +69,9 @@ class AmqpConsumer(Session):
     async def _set_up(self) -> None:
         self._acks = Acks(asyncio.get_running_loop().call_soon, self._lane.ack)
         self._reports.delivered = lambda delivery: self._tell(self._events.delivered, delivery)
-        for step in topology(self._spec):
+        before, needed = _parted(topology(self._spec), self._spec.name)
+        await self._declare_apart(before)
+        for step in needed:
             self.phase = f"declaring {step}"
             await self._declare(step)
         channel = self._channel
@@ -94,18 +103,30 @@ class AmqpConsumer(Session):
         reports.delivered = lambda delivery: self._tell(self._events.control, delivery)
         return channel, self._new_lane(channel, reports)
 
+    async def _declare_apart(self, steps: Sequence[Step]) -> None:
+        """Declare what the service can do without for a while: a classic queue is down as long as its node is."""
+        channel, down = None, set()
+        for step in steps:
+            if isinstance(step, Binding) and step.queue in down:
+                continue
+            self.phase = f"declaring {step}"
+            if channel is None:
+                channel = await self._new_channel()
+            try:
+                method, options = _declaration(channel, step)
+                await self.ask_on(channel, method, **options)
+            except exceptions.ChannelClosed as error:
+                if error.reply_code != NOT_FOUND or not isinstance(step, Queue):
+                    raise channel_error(error, None, self._where, opening=True) from error
+                log.warning("no dead letters are kept for now: %s", error.reply_text)
+                down.add(step.name)
+                channel = None
+        if channel is not None:
+            channel.close()
+
     async def _declare(self, step: Step) -> None:
-        channel = self._channel
-        if isinstance(step, Exchange):
-            await self.ask(channel.exchange_declare, step.name, step.type, durable=True)
-        elif isinstance(step, Binding):
-            key = step.key or None
-            await self.ask(channel.queue_bind, step.queue, step.exchange, key, arguments=dict(step.arguments))
-        elif isinstance(step, Unbinding):
-            await self.ask(channel.queue_unbind, step.queue, step.exchange, step.key)
-        else:
-            kind = {"durable": step.durable, "exclusive": step.exclusive, "auto_delete": step.exclusive}
-            await self.ask(channel.queue_declare, step.name, **kind, arguments=dict(step.arguments))
+        method, options = _declaration(self._channel, step)
+        await self.ask(method, **options)
 
     def _give_back(self, delivery: Delivery) -> None:
         """It was on its way when the consumer was cancelled."""
@@ -113,3 +134,23 @@ class AmqpConsumer(Session):
 
     def _on_cancelled(self, _frame: Any) -> None:
         self._end(Exception(f"the broker cancelled the consumer: queue {self._spec.name!r} was deleted or moved"))
+
+
+def _parted(steps: Sequence[Step], queue: str) -> tuple[Sequence[Step], Sequence[Step]]:
+    """What stands before a queue, and the rest."""
+    at = next((at for at, step in enumerate(steps) if isinstance(step, Queue) and step.name == queue), 0)
+    return steps[:at], steps[at:]
+
+
+def _declaration(channel: Any, step: Step) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """What of pika's channel is to be called, and with what."""
+    if isinstance(step, Exchange):
+        return channel.exchange_declare, {"exchange": step.name, "exchange_type": step.type, "durable": True}
+    if isinstance(step, Unbinding):
+        return channel.queue_unbind, {"queue": step.queue, "exchange": step.exchange, "routing_key": step.key}
+    arguments = dict(step.arguments)
+    if isinstance(step, Binding):
+        bound = {"queue": step.queue, "exchange": step.exchange, "routing_key": step.key or None}
+        return channel.queue_bind, {**bound, "arguments": arguments}
+    kind = {"durable": step.durable, "exclusive": step.exclusive, "auto_delete": step.exclusive}
+    return channel.queue_declare, {"queue": step.name, **kind, "arguments": arguments}

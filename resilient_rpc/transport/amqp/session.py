@@ -74,6 +74,13 @@ class Session(ABC):
             method(*args, **options, callback=lambda result: settle(future, result))
             return await future
 
+    async def ask_on(self, channel: Any, method: Callable[..., Any], **options: Any) -> Any:
+        """As `ask`, on a channel apart: its end is raised as pika says it, and is not that of the session."""
+        with self._expecting() as future:
+            channel.add_on_close_callback(lambda _, error: fail(future, error))
+            method(**options, callback=lambda result: settle(future, result))
+            return await future
+
     async def _new_channel(self) -> Any:
         def opened(channel: Any) -> None:
             if not settle(future, channel):  # whoever wanted it gave up
