@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self, TypeVar, overload
 
+from resilient_rpc import forking
 from resilient_rpc.call import Safety
 from resilient_rpc.chain import Plan
 from resilient_rpc.context import Context
@@ -141,6 +142,14 @@ class Server:
         self._events = Events()
         self._serving: Serving | None = None
         self._background: Background | None = None
+        self._foreground = Foreground(self._begin_to_run, self._end, self._options.grace)
+        self._inherited: list[object] = []
+        forking.register(self)
+
+    def after_fork(self) -> None:
+        """See `forking`: a child does not serve, until it is told to. What its parent serves with is left alone."""
+        self._inherited += (self._serving, self._background, self._foreground)
+        self._serving = self._background = None
         self._foreground = Foreground(self._begin_to_run, self._end, self._options.grace)
 
     def __repr__(self) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from contextlib import AbstractAsyncContextManager
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 
 class Background:
@@ -36,7 +39,14 @@ class Background:
         self._thread.join()
 
     def _main(self) -> None:
-        asyncio.run(self._serve())
+        with asyncio.Runner() as runner:
+            loop = runner.get_loop()
+            serving = loop.create_task(self._serve())
+            while not serving.done():
+                try:
+                    loop.run_until_complete(serving)
+                except BaseException:  # an exit in somebody's callback must not end a server that nobody watches
+                    log.exception("work on the loop of %s tried to end it", self._thread.name)
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()

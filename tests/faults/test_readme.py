@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 HERE = Path(__file__).parent
-KEYED = {*range(1, 19), 27, *range(30, 37), *range(39, 42)}
-PLAIN = {*range(1, 10), *range(16, 30)}
+KEYED = {*range(1, 19), 27, *range(30, 37), *range(39, 42), 43}
+PLAIN = {*range(1, 10), *range(16, 30), *range(36, 40), 41, 42}
 TEXT = (HERE / "README.md").read_text()
 
 
