@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from pathlib import Path
 
 from resilient_rpc import Context, Server
@@ -24,6 +25,10 @@ def build(url: str, service: str, folder: Path) -> Server:
     @server.method
     async def whoami() -> int:
         return os.getpid()
+
+    @server.method
+    async def spent() -> float:
+        return time.process_time()
 
     @server.method
     async def hold(ctx: Context, name: str, seconds: float) -> int:
