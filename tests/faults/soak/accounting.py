@@ -14,6 +14,7 @@ more after a record. An effect that comes after one with a larger token is `fenc
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ class Evidence:
     """Keys of calls that nobody noted, and that may take effect."""
     repeatable: Collection[str] = ()
     """Keys of calls that may be executed more than once: of methods that say so."""
+    unmarked: bool = False
+    """After it was stopped in good order, this RabbitMQ says of no message of a classic queue that it comes again."""
     lease: float = 2.0
 
 
@@ -97,12 +100,17 @@ def settle(evidence: Evidence) -> Account:
 def settle_plain(evidence: Evidence) -> Account:
     """Of calls without keys: only what may be repeated is executed twice."""
     account, effects = _begin(evidence)
+    stopped = min((strike.begin for strike in evidence.strikes if strike.kind == "broker-stop"), default=math.inf)
+    explained = set()
     for key, lines in effects.items():
         if key in evidence.repeatable:
             account.repeated += len(lines) - 1
+        elif len(lines) > 1 and evidence.unmarked and sorted(line.at for line in lines)[1] >= stopped:
+            account.window["unmarked"] += len(lines) - 1
+            explained.add(key)
         elif len(lines) > 1:
             account.duplicated.append(f"{key}: {', then '.join(line.token for line in lines)}")
-    _answers(account, evidence.said, effects, set())
+    _answers(account, evidence.said, effects, explained)
     _expectations(account, evidence, effects)
     return account
 

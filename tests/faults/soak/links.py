@@ -22,6 +22,8 @@ from tests.faults.soak.strikes import Strikes
 TIMEOUT = 3.0
 METHODS = {"read": "read_only", "put": "idempotent", "create": "unsafe", "create_in_thread": "unsafe"}
 UNSAFE = "unsafe"
+MARKING = 4
+"""The major version of RabbitMQ that marks redeliveries whatever was before; 3.10.8 does not, 4.0.5 does."""
 STRATEGIES = (Direct(), Exclusive(), Named(app="soak"), Pool(size=3), PerCall())
 
 
@@ -93,5 +95,6 @@ class Links(Mix):
                 strikes=strikes.record,
                 strangers=self._strikes.made,
                 repeatable=repeatable,
+                unmarked=int(self.stage.broker.ctl("version").partition(".")[0]) < MARKING,
             )
         )

@@ -30,7 +30,10 @@ def lines_of(account: Account, *, keyed: bool = True) -> list[str]:
     ):
         found.append(f"{name:<22}{len(entries)}")
         found += [f"    {entry}" for entry in entries[:SHOWN]]
-    found.append(_window(account) if keyed else f"repeated, as allowed  {account.repeated}")
+    if keyed or account.window:
+        found.append(_window(account))
+    if not keyed:
+        found.append(f"repeated, as allowed  {account.repeated}")
     return found
 
 

@@ -183,6 +183,18 @@ class TestWithoutKeys:
         allowed = self.account(lines, [told("k.0.2")], repeatable=["k"])
         assert (allowed.repeated, allowed.bad) == (1, [])
 
+    def test_what_an_old_broker_no_longer_marks_after_a_stop_is_in_the_window(self) -> None:
+        lines = [effect(1.0, 0), effect(4.0, 0, pid=2)]
+        stops = [Strike(kind="broker-stop", begin=2.0, end=3.0, pid=0)]
+
+        found = settle_plain(Evidence(lines=lines, said=[told("k.0.1")], strikes=stops, unmarked=True))
+        assert (found.window, found.bad) == ({"unmarked": 1}, [])
+        assert "in the window         1 (unmarked 1)" in "\n".join(lines_of(found, keyed=False))
+        assert settle_plain(Evidence(lines=lines, said=[], strikes=stops)).duplicated
+        assert settle_plain(Evidence(lines=lines, said=[], strikes=[], unmarked=True)).duplicated
+        before = [effect(0.5, 0), effect(1.0, 0, pid=2)]
+        assert settle_plain(Evidence(lines=before, said=[], strikes=stops, unmarked=True)).duplicated
+
     def test_a_call_that_its_caller_was_told_is_not_executed_must_not_be(self) -> None:
         assert self.account([effect(1.0, 0)], [told(certainty=NOT_EXECUTED)]).unexpected
         assert not self.account([effect(1.0, 0)], [told(certainty=UNKNOWN)]).bad
