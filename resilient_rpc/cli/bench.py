@@ -13,8 +13,8 @@ import typer
 from resilient_rpc.cli.fail import USAGE, fail
 
 SUITE = Path("benchmarks") / "sweeps.py"
-NEEDED = ("psutil", "aio_pika")
-"""Of the extra ``bench``: what the suite cannot do without."""
+NEEDED = ("psutil",)
+"""Of the extra ``bench``: what the suite cannot do without. A peer that is not there is said to be missing."""
 GET_IT = (
     "the benchmark suite is not installed with the library: run this in a clone of its repository, where `make bench` "
     "sets up all it needs"
