@@ -60,6 +60,7 @@ class Links(Mix):
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(stage)
+        self._unmarked = False
         self._strikes = LinkStrikes(
             stage.broker, stage.client_way, stage.server_way, service=stage.service, seed=stage.seed
         )
@@ -70,6 +71,7 @@ class Links(Mix):
 
     def callers(self) -> Callers:
         """Nothing is made twice by them: then nothing unsafe may be executed twice."""
+        self._unmarked = int(self.stage.broker.ctl("version").partition(".")[0]) < MARKING  # it is gone in the end
         return Callers(
             self.stage.clients_url,
             self.stage.service,
@@ -95,6 +97,6 @@ class Links(Mix):
                 strikes=strikes.record,
                 strangers=self._strikes.made,
                 repeatable=repeatable,
-                unmarked=int(self.stage.broker.ctl("version").partition(".")[0]) < MARKING,
+                unmarked=self._unmarked,
             )
         )
