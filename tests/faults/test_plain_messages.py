@@ -282,7 +282,7 @@ def test_plain_row_29_ten_thousand_calls_for_a_slow_server_end_by_their_deadline
             assert {type(error) for error in errors} <= {type(None), DeadlineExceeded, Expired}
             assert 0 < sum(error is None for error in errors) < 10_000
             assert most <= 16, "no more than it asked for"
-            eventually(lambda: _served(client, service), "the next call", 10.0)
+            eventually(lambda: _served(client, service), "the next call", 30.0)  # a machine may be busy
             assert client.stats().pending == 0
         assert len(ran) == len(set(ran)) < 2_000, "those whose time was up are not begun"
         assert not lost
