@@ -200,7 +200,7 @@ class Client(Face):
             _refuse_running_loop()
         caller = self._caller or self._bound()
         how: Any = {"timeout": timeout, "returns": returns, "tags": tags, "detached": detached}
-        return drive(caller.broadcast(caller.build(self._blocking, method, params, **how), check_expect(expect)))
+        return drive(_broadcast(caller, self._blocking, method, params, expect, how))
 
     def call_raw(
         self,
@@ -220,9 +220,8 @@ class Client(Face):
             _refuse_running_loop()
         check_raw(queue, body, properties)
         caller = self._caller or self._bound()
-        call = caller.build(self._blocking, queue, {"body": body}, timeout=timeout, safety=safety)
-        answer: bytes = drive(caller.request(as_raw(call, properties), caller.posting.questions)).result
-        return answer
+        how = {"timeout": timeout, "safety": safety}
+        return drive(_call_raw(caller, self._blocking, queue, body, how, properties))
 
     def close(self) -> None:
         """End the connections and what policies have started; calls that still wait fail. Idempotent."""
@@ -358,7 +357,7 @@ class AsyncClient(Face):
         """See `Client.broadcast`."""
         runtime, caller = self._bound()
         how: Any = {"timeout": timeout, "returns": returns, "tags": tags, "detached": detached}
-        return await caller.broadcast(caller.build(runtime, method, params, **how), check_expect(expect))
+        return await _broadcast(caller, runtime, method, params, expect, how)
 
     async def call_raw(
         self,
@@ -372,9 +371,8 @@ class AsyncClient(Face):
         """See `Client.call_raw`."""
         check_raw(queue, body, properties)
         runtime, caller = self._bound()
-        call = caller.build(runtime, queue, {"body": body}, timeout=timeout, safety=safety)
-        answer: bytes = (await caller.request(as_raw(call, properties), caller.posting.questions)).result
-        return answer
+        how = {"timeout": timeout, "safety": safety}
+        return await _call_raw(caller, runtime, queue, body, how, properties)
 
     async def close(self) -> None:
         """See `Client.close`."""
@@ -410,6 +408,20 @@ async def _publish(caller: Caller, runtime: Runtime, event: str, params: Params,
     call = caller.build(runtime, event, params, safety=DEDUP, **check_how(how, TOLD))
     published = as_publication(call, ttl, caller.options.naming.events)
     return bool((await caller.request(published, caller.posting.publications)).result)
+
+
+async def _broadcast(
+    caller: Caller, runtime: Runtime, method: str, params: Params, expect: int | None, how: Any
+) -> list[tuple[str, Any]]:
+    return await caller.broadcast(caller.build(runtime, method, params, **how), check_expect(expect))
+
+
+async def _call_raw(
+    caller: Caller, runtime: Runtime, queue: str, body: bytes, how: Any, properties: RawProperties
+) -> bytes:
+    call = caller.build(runtime, queue, {"body": body}, **how)
+    answer: bytes = (await caller.request(as_raw(call, properties), caller.posting.questions)).result
+    return answer
 
 
 async def _result(caller: Caller, call: Call) -> Any:
