@@ -19,13 +19,31 @@ _MARK = "__rpc_declared__"
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """What `method` was told. None: nothing was said."""
+    """What was said of a method where it is marked or registered. None: nothing was said."""
 
     name: str | None = None
     safety: Safety | None = None
     timeout: float | None = None
     concurrency: int | None = None
     allow: Allow | None = None
+
+
+def declared(
+    *,
+    name: str | None = None,
+    safety: Safety | str | None = None,
+    timeout: float | None = None,
+    concurrency: int | None = None,
+    allow: Allow | None = None,
+) -> Declared:
+    """Check what is said of a method, as every decorator does; `ConfigurationError` names the setting and the value."""
+    return Declared(
+        name=check_name(name) if name is not None else None,
+        safety=check_safety(safety) if safety is not None else None,
+        timeout=check_timeout(timeout, "timeout") if timeout is not None else None,
+        concurrency=check_concurrency(concurrency) if concurrency is not None else None,
+        allow=check_allow(allow),
+    )
 
 
 @overload
@@ -60,21 +78,15 @@ def method(
     method without marking it anew keeps the mark, so an abstract class may be the contract of several. Raises
     `ConfigurationError` for a name that cannot be called, and for a setting that `Server.method` would refuse.
     """
-    declared = Declared(
-        name=check_name(name) if name is not None else None,
-        safety=check_safety(safety) if safety is not None else None,
-        timeout=check_timeout(timeout, "timeout") if timeout is not None else None,
-        concurrency=check_concurrency(concurrency) if concurrency is not None else None,
-        allow=check_allow(allow),
-    )
+    said = declared(name=name, safety=safety, timeout=timeout, concurrency=concurrency, allow=allow)
 
     def mark(target: F) -> F:
         if isinstance(target, staticmethod | classmethod):
-            setattr(target.__func__, _MARK, declared)
+            setattr(target.__func__, _MARK, said)
             return target
         if not inspect.isroutine(target):
             raise ConfigurationError(f"@method on {target!r:.200}: it marks the methods of a class")
-        setattr(target, _MARK, declared)
+        setattr(target, _MARK, said)
         return target
 
     return mark(function) if function is not None else mark
@@ -87,11 +99,11 @@ def declarations(kind: type[Any]) -> Mapping[str, Declared]:
     """
     found: dict[str, Declared] = {}
     for attribute in sorted({name for base in kind.__mro__ for name in vars(base)}):
-        declared = _nearest(kind, attribute)
-        if declared is None:
+        said = _nearest(kind, attribute)
+        if said is None:
             continue
-        check_name(declared.name or attribute)
-        found[attribute] = declared
+        check_name(said.name or attribute)
+        found[attribute] = said
     return found
 
 
