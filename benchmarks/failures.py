@@ -19,9 +19,9 @@ from benchmarks.plan import Plan
 from benchmarks.policies import make
 from benchmarks.process import party, servers
 from resilient_rpc import AsyncClient, Call, Policy, Reply
-from resilient_rpc.caller import default_policies
 from resilient_rpc.chain import compose
 from resilient_rpc.errors import CircuitOpen, DeadlineExceeded, NoServer, Overloaded, RpcError, ServerLost, Unroutable
+from resilient_rpc.options import default_policies
 from resilient_rpc.policies import CircuitBreaker, Retry
 from resilient_rpc.runtime import running_runtime
 

@@ -11,9 +11,10 @@ from typing import Any
 from rich.console import Console
 
 from resilient_rpc import Call, Reply, Safety
-from resilient_rpc.caller import Caller, CallerOptions, default_policies
+from resilient_rpc.caller import Caller
 from resilient_rpc.chain import compose
 from resilient_rpc.events import Events
+from resilient_rpc.options import CallerOptions, default_policies
 from resilient_rpc.pending import Pending
 from resilient_rpc.runtime import BLOCKING, drive
 from resilient_rpc.stats import CallStats

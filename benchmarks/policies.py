@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from resilient_rpc import AsyncClient, Call, Client, Handler, Policy, Reply, Runtime, Safety, Server
-from resilient_rpc.caller import default_policies
 from resilient_rpc.chain import compose
+from resilient_rpc.options import default_policies
 from resilient_rpc.policies import (
     AdaptiveLimit,
     AttemptTimeout,

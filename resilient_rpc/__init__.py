@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from resilient_rpc.asyncclient import AsyncClient
 from resilient_rpc.call import Call, Reply, Safety
-from resilient_rpc.client import AsyncClient, Client
+from resilient_rpc.client import Client
 from resilient_rpc.context import Context, current_context
 from resilient_rpc.declaring import method
 from resilient_rpc.errors import (

@@ -138,6 +138,11 @@ class RawCall(Call, frozen=True, kw_only=True, eq=False):
     properties: Mapping[str, Any] = NO_TAGS
 
 
+def fields_of(call: Call) -> dict[str, Any]:
+    """What makes another call of it, of whatever kind."""
+    return {name: getattr(call, name) for name in Call.__struct_fields__}
+
+
 class CacheHints(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the server says about the caching of a reply."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -22,14 +21,13 @@ from resilient_rpc.errors import (
     ConfigurationError,
     DeadlineExceeded,
     MalformedMessage,
-    RemoteError,
     RpcError,
     TooLarge,
     UsageError,
 )
 from resilient_rpc.events import AttemptEnded, CallEnded, Events
 from resilient_rpc.names import check_name
-from resilient_rpc.policies import AttemptTimeout, CircuitBreaker, Retry
+from resilient_rpc.options import CallerOptions
 from resilient_rpc.policy import Policy, Runtime
 from resilient_rpc.posting import Posting
 from resilient_rpc.runtime import AsyncioRuntime
@@ -40,11 +38,8 @@ from resilient_rpc.transport.batching import Route
 from resilient_rpc.transport.cancels import Pace
 from resilient_rpc.transport.entry import Entry
 from resilient_rpc.transport.link import Link
-from resilient_rpc.transport.naming import Naming
-from resilient_rpc.transport.options import LinkOptions
 from resilient_rpc.transport.pool import Pool
 from resilient_rpc.transport.post import Answers
-from resilient_rpc.wire.codec import JSON, Codec
 from resilient_rpc.wire.envelope import Answer, Meta, Request
 from resilient_rpc.wire.faults import rebuild_fault
 from resilient_rpc.wire.hints import read_hints
@@ -53,42 +48,6 @@ GRACE = 1.0
 """Seconds past the deadline after which a blocking caller gives up on a link that should have ended the call."""
 MAX_METHODS = 10_000
 """Names whose routes are remembered."""
-
-
-def default_policies() -> list[Policy]:
-    """What ``policies=None`` means. New ones each time: a client's state is its own."""
-    return [Retry(), CircuitBreaker(), AttemptTimeout(limit=10.0, repeatable_only=True)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CallerOptions:
-    """What a client was configured with."""
-
-    policies: Sequence[Policy]
-    timeout: float
-    safety: Safety | Mapping[str, Safety]
-    errors: Mapping[str, type[RemoteError]]
-    codec: Codec = JSON
-    links: int = 1
-    link: LinkOptions = field(default_factory=LinkOptions)
-    naming: Naming = field(default_factory=Naming)
-    timeout_given: bool = True
-    """False: `timeout` is what a client has that names none."""
-
-    def __post_init__(self) -> None:
-        check_timeout(self.timeout, "timeout")
-        if type(self.links) is not int or self.links < 1:
-            raise ConfigurationError(f"links={self.links!r}: give a whole number of at least 1")
-
-    def safety_of(self, method: str) -> Safety:
-        """The class of a method that neither the call nor a contract names."""
-        if isinstance(self.safety, Safety):
-            return self.safety
-        return self.safety.get(method, UNSAFE)
-
-    def names(self, method: str) -> bool:
-        """Whether the client was told the class of a method."""
-        return self.safety is not UNSAFE if isinstance(self.safety, Safety) else method in self.safety
 
 
 class Caller:
@@ -246,6 +205,12 @@ class Caller:
                 degraded=reply is not None and reply.degraded,
             )
             self._events.emit(event)
+
+    async def close(self, runtime: AsyncioRuntime) -> None:
+        """End the links, and what the policies have started with the runtime."""
+        if self._pool is not None:
+            await self._pool.close()
+        await runtime.aclose()
 
     async def _carry(self, call: Call, announced: bool = False) -> Reply:
         """The innermost handler: one attempt on a link."""

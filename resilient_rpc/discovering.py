@@ -7,16 +7,16 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from resilient_rpc.call import DEDUP, READ_ONLY, Call, Reply
-from resilient_rpc.caller import Caller, CallerOptions
+from resilient_rpc.call import DEDUP, READ_ONLY, Call, Reply, fields_of
+from resilient_rpc.caller import Caller
 from resilient_rpc.chain import Chain
 from resilient_rpc.context import current_context
 from resilient_rpc.contract import DISCOVER, RESERVED
 from resilient_rpc.discovery import NOTHING, Discovery, Terms
 from resilient_rpc.errors import MethodNotFound
 from resilient_rpc.events import Events
+from resilient_rpc.options import CallerOptions
 from resilient_rpc.policy import Policy, Runtime
-from resilient_rpc.posting import fields_of
 from resilient_rpc.schemas import Convert
 from resilient_rpc.stats import CallStats
 from resilient_rpc.transport.entry import Entry

@@ -1,15 +1,15 @@
-"""What both clients share: the settings of a client and of a call, statistics, events."""
+"""What both clients share: settings, statistics, events."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, TypedDict, TypeVar, overload
+from typing import Any, ClassVar, Literal, TypeVar, overload
 
 from resilient_rpc import forking
 from resilient_rpc.call import UNSAFE, Safety
-from resilient_rpc.caller import Caller, CallerOptions, default_policies
+from resilient_rpc.caller import Caller
 from resilient_rpc.chain import Plan
 from resilient_rpc.chain.classes import check_classes
 from resilient_rpc.chain.reload import hand_over
@@ -17,6 +17,7 @@ from resilient_rpc.discovering import DiscoveringCaller
 from resilient_rpc.errors import ConfigurationError, RemoteError, UsageError
 from resilient_rpc.events import ChainReloaded, Event, Events, ReloadFailed
 from resilient_rpc.names import check_name
+from resilient_rpc.options import CallerOptions, default_policies
 from resilient_rpc.policy import Policy
 from resilient_rpc.service import Service
 from resilient_rpc.settings import check_flag, check_safety
@@ -33,59 +34,6 @@ from resilient_rpc.wire.limits import Limits
 
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
-
-
-class Settings(TypedDict, total=False):
-    """The keywords of `Client` and `AsyncClient`, for type checkers; defaults and meanings stand at `Client`."""
-
-    policies: Sequence[Policy] | None
-    timeout: float | None
-    safety: Safety | str | Mapping[str, Safety | str]
-    discover: bool
-    errors: Iterable[type[RemoteError]]
-    codec: str
-    batching: Batching | None
-    limits: Limits
-    links: int
-    max_pending: int
-    prefix: str
-    version: str | None
-    environment: str | None
-    replies: ReplyStrategy
-    correlation: str
-    app_id: str | None
-    user_id: bool | str
-    lane: bool
-    filters: Sequence[Filter]
-    liveness: float | None
-    when_no_server: str
-
-
-class Told(TypedDict, total=False):
-    """What may be said of whatever is sent."""
-
-    timeout: float | None
-    """Seconds from here to the result; None: the client's."""
-    idempotency_key: str | None
-    tags: Mapping[str, str] | None
-    """Travel with the call, and with the calls that its handler makes."""
-    priority: int
-    """From 0 (default) to 9, the highest: who is served first where calls wait."""
-    detached: bool
-    """Inherit nothing from the call that the running handler serves."""
-
-
-class Sent(Told, total=False):
-    """What may be said of whatever is sent to a method."""
-
-    safety: Safety | str | None
-
-
-class How(Sent, total=False):
-    """What may be said of a single call."""
-
-    returns: Any
-    """The type of the result."""
 
 
 DEFAULT_TIMEOUT = 30.0
@@ -248,21 +196,6 @@ class Face:
             kind = DiscoveringCaller if self._discover else Caller
             self._newest = kind(self._options, self._events, self._stats, self._plain)
             return self._newest
-
-
-_NOTHING: dict[str, Any] = {}
-_HOW = frozenset(How.__annotations__)
-SENT = frozenset(Sent.__annotations__)
-TOLD = frozenset(Told.__annotations__)
-
-
-def check_how(how: Any, known: frozenset[str] = _HOW) -> dict[str, Any]:
-    """Check the keywords of a call."""
-    if not how:
-        return _NOTHING
-    if unknown := how.keys() - known:
-        raise TypeError(f"a call has no {', '.join(sorted(unknown))!r}; it has {', '.join(sorted(known))}")
-    return dict(how)
 
 
 def _plan(policies: Iterable[Policy] | None, safety: Safety | Mapping[str, Safety]) -> Plan:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.loops import end_all
 
 if TYPE_CHECKING:
-    from resilient_rpc.call import Call
     from resilient_rpc.caller import Caller
+    from resilient_rpc.runtime import AsyncioRuntime
 
 
 async def map_calls(
-    caller: Caller, build: Callable[[Any], Call], params: Iterable[Any], *, window: int, return_errors: bool
+    caller: Caller,
+    runtime: AsyncioRuntime,
+    method: str,
+    params: Iterable[Any],
+    how: Mapping[str, Any],
+    *,
+    window: int,
+    return_errors: bool,
 ) -> list[Any]:
     """The results in the order of `params`. A fixed number of tasks take calls in turn: no task for each call."""
     if type(window) is not int or window < 1:
@@ -23,11 +30,11 @@ async def map_calls(
     todo = list(params)
     results: list[Any] = [None] * len(todo)
     places = iter(range(len(todo)))
-    request = caller.request
+    build, request = caller.build, caller.request
 
     async def one(place: int) -> None:
         try:
-            results[place] = (await request(build(todo[place]))).result
+            results[place] = (await request(build(runtime, method, todo[place], **how))).result
         except Exception as error:
             if not return_errors:
                 raise

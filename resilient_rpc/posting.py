@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -17,17 +17,16 @@ from resilient_rpc.chain.order import role_of
 from resilient_rpc.chain.overrides import Override
 from resilient_rpc.contract import split_method
 from resilient_rpc.dialects import check_plain
-from resilient_rpc.errors import EXECUTED, ConfigurationError, MalformedMessage, RpcError, UsageError
+from resilient_rpc.errors import EXECUTED, MalformedMessage, RpcError, UsageError
 from resilient_rpc.events import NoSubscribers
 from resilient_rpc.names import check_name
+from resilient_rpc.options import CallerOptions
 from resilient_rpc.policy import Policy
-from resilient_rpc.settings import check_timeout
 from resilient_rpc.transport.base import Delivery
 from resilient_rpc.transport.batching import Route, Target
 from resilient_rpc.transport.link import Link
 from resilient_rpc.transport.pool import Pool
 from resilient_rpc.transport.post import Answers, EventPost, Post, Question, Survey
-from resilient_rpc.transport.tables import MAX_SHORT, is_queue_name
 from resilient_rpc.transport.templates import headers_of
 from resilient_rpc.transport.topology import fanout_exchange
 from resilient_rpc.wire.codec import Codec, codec_for, read_answers
@@ -35,32 +34,11 @@ from resilient_rpc.wire.envelope import Answer, Meta, Request
 from resilient_rpc.wire.faults import rebuild_fault
 from resilient_rpc.wire.filters import Message
 
-if TYPE_CHECKING:
-    from resilient_rpc.caller import CallerOptions
-
 GRACE = 1.0
 """Seconds past the deadline after which a blocking caller gives up on a link that should have ended it."""
 STAND_INS = frozenset({"cache", "fallback", "hedge"})
 """Roles of policies that answer in a server's place, or ask two: a cast is either with the broker, or it failed."""
 PERSISTENT = 2
-
-
-class RawProperties(TypedDict, total=False):
-    """AMQP properties of what `call_raw` sends. Those that match the answer to the question are the client's own."""
-
-    content_type: str
-    content_encoding: str
-    headers: Mapping[str, Any]
-    delivery_mode: int
-    priority: int
-    message_id: str
-    timestamp: int
-    type: str
-    app_id: str
-    user_id: str
-
-
-_RAW = frozenset(RawProperties.__annotations__)
 
 
 class Posting:
@@ -224,42 +202,6 @@ async def _settle(link: Link, call: Call, post: Post) -> Any:
     return post.result()
 
 
-def as_cast(call: Call, ttl: float | None) -> Cast:
-    """The cast that a call describes."""
-    return Cast(**fields_of(call), ttl=None if ttl is None else check_timeout(ttl, "ttl"))
-
-
-def as_publication(call: Call, ttl: float | None, exchange: str) -> Publication:
-    """The event that a call describes. Its id tells repeats of it from others, so that it can be sent again."""
-    check_name(call.method, "event")
-    seconds = None if ttl is None else check_timeout(ttl, "ttl")
-    return Publication(**fields_of(call), ttl=seconds, exchange=exchange)
-
-
-def as_raw(call: Call, properties: Any) -> RawCall:
-    """The question that a call describes."""
-    return RawCall(**fields_of(call), properties=properties)
-
-
-def check_raw(queue: Any, body: Any, properties: Any) -> None:
-    """`ConfigurationError` or TypeError for what `call_raw` cannot send."""
-    if not is_queue_name(queue):
-        raise ConfigurationError(f"queue={queue!r:.300}: give the name of a queue, at most {MAX_SHORT} bytes")
-    if not isinstance(body, bytes):
-        raise ConfigurationError(f"body of type {type(body).__name__}: give bytes")
-    if unknown := properties.keys() - _RAW:
-        known = ", ".join(sorted(_RAW))
-        raise TypeError(f"a raw call has no {', '.join(sorted(unknown))!r}; its properties: {known}")
-
-
-def check_expect(expect: Any) -> int | None:
-    """Return it if it is a number of answers to wait for; `ConfigurationError` otherwise."""
-    if expect is not None and (type(expect) is not int or expect < 1):
-        raise ConfigurationError(f"expect={expect!r}: give a whole number of at least 1, or None")
-    found: int | None = expect
-    return found
-
-
 def _meta(call: Call, ttl: float | None, *, modern: bool) -> Meta | None:
     """What JSON-RPC has no name for; to a stranger only what the call cannot do without."""
     if not modern and call.key is None and not call.tags and not call.trace:
@@ -278,11 +220,6 @@ def _meta(call: Call, ttl: float | None, *, modern: bool) -> Meta | None:
 def _said(answer: Answer, outcome: Any) -> tuple[str, Any]:
     meta = answer.meta
     return (meta.server if meta is not None else None) or "", outcome
-
-
-def fields_of(call: Call) -> dict[str, Any]:
-    """What makes another call of it, of whatever kind."""
-    return {name: getattr(call, name) for name in Call.__struct_fields__}
 
 
 def _without(policies: Iterable[Any], roles: frozenset[str]) -> list[Any]:

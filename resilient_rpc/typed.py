@@ -15,7 +15,7 @@ from resilient_rpc.settings import check_safety, check_timeout
 from resilient_rpc.wire.codec import Codec
 
 if TYPE_CHECKING:
-    from resilient_rpc.face import How
+    from resilient_rpc.keywords import How
 
 F = TypeVar("F", bound=Callable[..., Any])
 _KINDS = inspect.Parameter

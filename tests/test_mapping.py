@@ -12,6 +12,8 @@ from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.mapping import map_calls
 from tests.waiting import turns
 
+RUNTIME: Any = object()
+
 
 class Caller:
     """Carries a number out: waits for as many turns as it says, fails if it is negative; knows how many run at once."""
@@ -20,6 +22,12 @@ class Caller:
         self.running = self.most = self.begun = 0
         self.most_before_first = 0
         self.answered = 0
+
+    def build(self, runtime: Any, method: str, number: Any, *, offset: int) -> Any:
+        assert (runtime, method) == (RUNTIME, "counting.count")
+        if number is None:
+            raise ConfigurationError("no params")
+        return number + offset
 
     async def request(self, call: Any) -> Reply:
         self.begun += 1
@@ -38,14 +46,16 @@ class Caller:
             self.running -= 1
 
 
-def build(number: Any) -> Any:
-    if number is None:
-        raise ConfigurationError("no params")
-    return number
-
-
 async def mapped(caller: Caller, numbers: Any, *, window: int = 8, return_errors: bool = False) -> list[Any]:
-    found = await map_calls(cast("Any", caller), build, numbers, window=window, return_errors=return_errors)
+    found = await map_calls(
+        cast("Any", caller),
+        RUNTIME,
+        "counting.count",
+        numbers,
+        {"offset": 0},
+        window=window,
+        return_errors=return_errors,
+    )
     assert asyncio.all_tasks() == {asyncio.current_task()}
     return found
 

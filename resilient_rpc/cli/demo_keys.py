@@ -13,12 +13,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from resilient_rpc.asyncclient import AsyncClient
 from resilient_rpc.cli import demo_keys_service as service
 from resilient_rpc.cli.demo_ledger import Ledger
 from resilient_rpc.cli.demo_progress import Display
 from resilient_rpc.cli.demo_redis import Redis
 from resilient_rpc.cli.demo_servers import ServerProcess
-from resilient_rpc.client import AsyncClient
 from resilient_rpc.errors import Certainty, RpcError
 from resilient_rpc.policies import AttemptTimeout, Retry, RetryBudget
 from resilient_rpc.policy import Policy

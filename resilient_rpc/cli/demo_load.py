@@ -8,10 +8,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from resilient_rpc.asyncclient import AsyncClient
 from resilient_rpc.cli.demo_calls import Plan, kind_of
 from resilient_rpc.cli.demo_service import CardDeclined
 from resilient_rpc.cli.demo_tally import Tally, together
-from resilient_rpc.client import AsyncClient, Client
+from resilient_rpc.client import Client
 from resilient_rpc.stats import StatsSnapshot
 
 TIMEOUT = 5.0

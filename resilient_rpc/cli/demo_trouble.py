@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, Protocol
 
-from resilient_rpc.caller import default_policies
-from resilient_rpc.client import AsyncClient
+from resilient_rpc.asyncclient import AsyncClient
 from resilient_rpc.errors import RpcError
 from resilient_rpc.events import AttemptEnded
+from resilient_rpc.options import default_policies
 from resilient_rpc.policies import AttemptTimeout, CircuitBreaker, Retry, RetryBudget
 from resilient_rpc.policy import Policy
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from resilient_rpc import policies
 from resilient_rpc.call import Call, Reply
-from resilient_rpc.caller import default_policies
 from resilient_rpc.chain import ORDER, Plan, check_order
 from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.options import default_policies
 from resilient_rpc.policy import Handler
 
 MAKE: dict[str, Callable[[Any], Any]] = {

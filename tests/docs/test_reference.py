@@ -37,11 +37,12 @@ from resilient_rpc import (
     stores,
     testing,
 )
-from resilient_rpc.caller import default_policies
+from resilient_rpc.asking import RawProperties
 from resilient_rpc.chain import ORDER, Plan
 from resilient_rpc.cli.fail import FAILED, NOBODY_KNOWS, NOT_EXECUTED, USAGE
 from resilient_rpc.errors import CODES
-from resilient_rpc.face import How
+from resilient_rpc.keywords import How
+from resilient_rpc.options import default_policies
 from resilient_rpc.policies import (
     AdaptiveLimit,
     AttemptTimeout,
@@ -59,7 +60,6 @@ from resilient_rpc.policies import (
     Retry,
     RetryBudget,
 )
-from resilient_rpc.posting import RawProperties
 from resilient_rpc.stores import Began, EncryptedStore, MemoryStore, RedisLock, RedisStore, SqlStore
 from resilient_rpc.transport import deadletters
 from resilient_rpc.transport.correlation import STRATEGIES
