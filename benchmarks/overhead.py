@@ -13,7 +13,7 @@ from rich.console import Console
 from resilient_rpc import Call, Reply, Safety
 from resilient_rpc.caller import Caller
 from resilient_rpc.chain import compose
-from resilient_rpc.events import Events
+from resilient_rpc.hub import Events
 from resilient_rpc.options import CallerOptions, default_policies
 from resilient_rpc.pending import Pending
 from resilient_rpc.runtime import BLOCKING, drive

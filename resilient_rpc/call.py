@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from resilient_rpc.events import Event, Events, PolicyEvent
+    from resilient_rpc.events import Event, PolicyEvent
+    from resilient_rpc.hub import Events
     from resilient_rpc.policy import Runtime
 
 

@@ -25,7 +25,8 @@ from resilient_rpc.errors import (
     TooLarge,
     UsageError,
 )
-from resilient_rpc.events import AttemptEnded, CallEnded, Events
+from resilient_rpc.events import AttemptEnded, CallEnded
+from resilient_rpc.hub import Events
 from resilient_rpc.names import check_name
 from resilient_rpc.options import CallerOptions
 from resilient_rpc.policy import Policy, Runtime

@@ -14,7 +14,7 @@ from resilient_rpc.context import current_context
 from resilient_rpc.contract import DISCOVER, RESERVED
 from resilient_rpc.discovery import NOTHING, Discovery, Terms
 from resilient_rpc.errors import MethodNotFound
-from resilient_rpc.events import Events
+from resilient_rpc.hub import Events
 from resilient_rpc.options import CallerOptions
 from resilient_rpc.policy import Policy, Runtime
 from resilient_rpc.schemas import Convert

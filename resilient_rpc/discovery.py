@@ -13,7 +13,8 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from resilient_rpc.call import Safety
-from resilient_rpc.events import Events, ServiceDiscovered
+from resilient_rpc.events import ServiceDiscovered
+from resilient_rpc.hub import Events
 from resilient_rpc.pending import Pending
 from resilient_rpc.policy import Runtime
 from resilient_rpc.schemas import Convert, converter

@@ -15,7 +15,8 @@ from resilient_rpc.chain.classes import check_classes
 from resilient_rpc.chain.reload import hand_over
 from resilient_rpc.discovering import DiscoveringCaller
 from resilient_rpc.errors import ConfigurationError, RemoteError, UsageError
-from resilient_rpc.events import ChainReloaded, Event, Events, ReloadFailed
+from resilient_rpc.events import ChainReloaded, Event, ReloadFailed
+from resilient_rpc.hub import Events
 from resilient_rpc.names import check_name
 from resilient_rpc.options import CallerOptions, default_policies
 from resilient_rpc.policy import Policy

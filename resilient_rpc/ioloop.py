@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 from resilient_rpc import forking
 from resilient_rpc.errors import DeadlineExceeded, UsageError
-from resilient_rpc.events import Events, LoopBlocked
+from resilient_rpc.events import LoopBlocked
+from resilient_rpc.hub import Events
 from resilient_rpc.loops import AsyncioRuntime, Work, adopt
 from resilient_rpc.pending import Pending, Started
 

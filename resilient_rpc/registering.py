@@ -12,7 +12,8 @@ from resilient_rpc.context import Context
 from resilient_rpc.contract import Binder, Method, Methods
 from resilient_rpc.declaring import Declared, declarations, declared
 from resilient_rpc.errors import ApplicationError, ConfigurationError, UsageError
-from resilient_rpc.events import Event, Events
+from resilient_rpc.events import Event
+from resilient_rpc.hub import Events
 from resilient_rpc.names import check_name
 from resilient_rpc.serving.access import Allow
 from resilient_rpc.serving.core import Serving

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from resilient_rpc.call import Call, Reply, Safety
-from resilient_rpc.events import Event, Events, LateReply, PolicyEvent
+from resilient_rpc.events import Event, LateReply, PolicyEvent
+from resilient_rpc.hub import Events
 from resilient_rpc.testing import VirtualClock
 
 

@@ -10,7 +10,8 @@ import pytest
 from resilient_rpc.call import Safety
 from resilient_rpc.discovery import NOTHING, PATIENCE, PAUSE, VALID, Discovery, Table
 from resilient_rpc.errors import MethodNotFound, NotConnected
-from resilient_rpc.events import Events, ServiceDiscovered
+from resilient_rpc.events import ServiceDiscovered
+from resilient_rpc.hub import Events
 from resilient_rpc.policy import Runtime
 from tests.runtimes import Bench
 

@@ -17,11 +17,11 @@ from resilient_rpc.events import (
     CallServed,
     ConnectionStateChanged,
     Event,
-    Events,
     PolicyBypassed,
     PolicyFaulted,
 )
 from resilient_rpc.events import PolicyEvent as PolicyDecided
+from resilient_rpc.hub import Events
 from resilient_rpc.policies import Deadline, Fallback, for_
 from resilient_rpc.policies.adaptive import LimitChanged
 from resilient_rpc.policies.breaker_events import CircuitStateChanged

@@ -18,7 +18,7 @@ PACKAGE = ROOT.name
 LAYERS = [
     {"call", "errors", "pending", "forking"},
     {"policy"},
-    {"chain", "events", "histogram", "ioloop", "loops", "registry", "runtime", "stats", "watchdog"},
+    {"chain", "events", "histogram", "hub", "ioloop", "loops", "registry", "runtime", "stats", "watchdog"},
     {"policies", "stores", "wire"},
     {"transport"},
     {"asking", "asyncclient", "caller", "client", "contract", "registering", "server", "serving"},

@@ -10,7 +10,7 @@ from resilient_rpc.policies.circuit_state import DISABLED, FORCED_OPEN
 from resilient_rpc.policies.targets import Targets
 
 if TYPE_CHECKING:
-    from resilient_rpc.events import Events
+    from resilient_rpc.hub import Events
     from resilient_rpc.policies.pybreaker_state import TargetBreaker
 
 

@@ -10,6 +10,7 @@ from msgspec import UNSET
 
 from resilient_rpc import events
 from resilient_rpc.errors import EXECUTED, INTERNAL_ERROR, Expired, Interrupted, ProtocolError, RpcError, TooLarge
+from resilient_rpc.hub import Events
 from resilient_rpc.serving.deadletters import reason_of
 from resilient_rpc.serving.job import NO_ID, Job, Letter
 from resilient_rpc.serving.outbox import Outbox
@@ -29,7 +30,7 @@ class Answers:
     version: str | None = None
     """Of the contract, for every reply."""
 
-    def __init__(self, outbox: Outbox, hub: events.Events, service: str, server: str, max_body: int) -> None:
+    def __init__(self, outbox: Outbox, hub: Events, service: str, server: str, max_body: int) -> None:
         self._outbox, self._hub, self._service, self._server, self._max_body = outbox, hub, service, server, max_body
         self.expired = self.refused = 0
         """Calls that were not run: too late, or for another reason."""

@@ -29,7 +29,7 @@ from resilient_rpc.errors import (
     UsageError,
     code_of,
 )
-from resilient_rpc.events import Events
+from resilient_rpc.hub import Events
 from resilient_rpc.policy import Handler, Policy
 from resilient_rpc.runtime import AsyncioRuntime
 from resilient_rpc.serving.job import Job

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from resilient_rpc.events import Events, LoopBlocked
+from resilient_rpc.events import LoopBlocked
+from resilient_rpc.hub import Events
 from resilient_rpc.serving.job import Job
 from resilient_rpc.watchdog import trail
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from resilient_rpc import events
 from resilient_rpc.errors import ProtocolError, Refused
+from resilient_rpc.hub import Events
 from resilient_rpc.serving.addresses import Addresses
 from resilient_rpc.serving.beats import Beat, Beats
 from resilient_rpc.serving.cancels import Cancel, Early, read_cancel
@@ -38,7 +39,7 @@ class Control:
         self,
         executor: Executor,
         outbox: Outbox,
-        hub: events.Events,
+        hub: Events,
         *,
         addresses: Addresses,
         filters: Filters | None,

@@ -13,6 +13,7 @@ from typing import Any
 from resilient_rpc import events
 from resilient_rpc.contract import Methods
 from resilient_rpc.errors import ConfigurationError, Refused
+from resilient_rpc.hub import Events
 from resilient_rpc.runtime import running_runtime
 from resilient_rpc.serving.addresses import Addresses
 from resilient_rpc.serving.admission import Gatekeeper
@@ -52,7 +53,7 @@ class Serving:
         queue: QueueSpec,
         methods: Methods,
         options: ServingOptions,
-        hub: events.Events,
+        hub: Events,
         name: str,
         raws: Sequence[RawQueue] = (),
         subscribed: EventQueue | None = None,

@@ -8,6 +8,7 @@ import msgspec
 
 from resilient_rpc import events
 from resilient_rpc.errors import NOT_EXECUTED, Expired, Interrupted, ProtocolError, RpcError
+from resilient_rpc.hub import Events
 from resilient_rpc.serving.forwards import Forward, Forwards
 from resilient_rpc.serving.job import Death, Letter
 from resilient_rpc.transport.base import QueueSpec
@@ -40,7 +41,7 @@ class DeadLetters:
         server: str,
         forwards: Forwards,
         users: Users,
-        hub: events.Events,
+        hub: Events,
         settle: Settle,
         *,
         cuttable: bool,

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from resilient_rpc import events
 from resilient_rpc.errors import RpcError
+from resilient_rpc.hub import Events
 from resilient_rpc.transport.base import QueueState
 
 log = logging.getLogger(__name__)
@@ -35,9 +36,7 @@ class Inspecting(Protocol):
 class Depth:
     """Lives on the server's loop."""
 
-    def __init__(
-        self, queue: str, session: Callable[[], Inspecting | None], hub: events.Events, limit: int | None
-    ) -> None:
+    def __init__(self, queue: str, session: Callable[[], Inspecting | None], hub: Events, limit: int | None) -> None:
         """`session`: the one to ask by, if there is one now; `limit`: see `QueueLimit`."""
         self._queue, self._session, self._hub, self._limit = queue, session, hub, limit
         self.last: QueueState | None = None

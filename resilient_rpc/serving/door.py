@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from resilient_rpc import events
 from resilient_rpc.errors import FilterRefused, ProtocolError, Refused, RpcError, TooLarge
-from resilient_rpc.events import Events
+from resilient_rpc.hub import Events
 from resilient_rpc.serving.job import Letter
 from resilient_rpc.transport import filtering
 from resilient_rpc.transport.base import Delivery

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from resilient_rpc.events import Events
+from resilient_rpc.hub import Events
 from resilient_rpc.serving.deadletters import DeadLetters, Settle
 from resilient_rpc.serving.forwards import Forwards
 from resilient_rpc.serving.returns import Returns

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from resilient_rpc import events
 from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.hub import Events
 from resilient_rpc.serving.home import Home
 from resilient_rpc.serving.job import Job, Letter
 from resilient_rpc.serving.outbox import Outbox
@@ -58,7 +59,7 @@ class Plumbing:
     prefetch: int
     backoff: Backoff
     users: Users
-    hub: events.Events
+    hub: Events
     server: str
 
 

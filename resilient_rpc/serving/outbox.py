@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from resilient_rpc import events
 from resilient_rpc.coalescer import Coalescer
 from resilient_rpc.errors import ConfigurationError, ProtocolError
+from resilient_rpc.hub import Events
 from resilient_rpc.serving.doubts import Bans, Doubts
 from resilient_rpc.serving.forwards import Forwards
 from resilient_rpc.serving.job import Letter
@@ -66,7 +67,7 @@ class Outbox:
         backoff: Backoff,
         done: Callable[[Letter], None],
         filters: Filters | None = None,
-        hub: events.Events | None = None,
+        hub: Events | None = None,
         bans: Bans | None = None,
     ) -> None:
         self._transport, self._done, self._filters = transport, done, filters

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from resilient_rpc import events
 from resilient_rpc.errors import ConfigurationError, MalformedMessage, ProtocolError, RpcError
+from resilient_rpc.hub import Events
 from resilient_rpc.runtime import AsyncioRuntime
 from resilient_rpc.transport import failures, filtering
 from resilient_rpc.transport.base import Delivery, Publisher
@@ -48,7 +49,7 @@ class Control:
         calls: Outstanding,
         options: LinkOptions,
         runtime: AsyncioRuntime,
-        hub: events.Events,
+        hub: Events,
         *,
         filters: Filters | None,
         pace: Pace,

@@ -17,6 +17,7 @@ from resilient_rpc import events
 from resilient_rpc.call import Safety
 from resilient_rpc.coalescer import Coalescer
 from resilient_rpc.errors import ConfigurationError, ProtocolError, RpcError
+from resilient_rpc.hub import Events
 from resilient_rpc.runtime import AsyncioRuntime
 from resilient_rpc.transport import failures, filtering
 from resilient_rpc.transport.base import Publisher, Transport
@@ -50,7 +51,7 @@ class Link:
         transport: Transport,
         runtime: AsyncioRuntime,
         options: LinkOptions,
-        hub: events.Events,
+        hub: Events,
         stray: Callable[[int], None],
         pace: Pace | None = None,
     ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from resilient_rpc import events
 from resilient_rpc.errors import FilterRefused, ProtocolError
+from resilient_rpc.hub import Events
 from resilient_rpc.transport import failures, filtering
 from resilient_rpc.transport.base import Delivery
 from resilient_rpc.transport.batching import Target
@@ -30,7 +31,7 @@ class Replies:
         options: LinkOptions,
         *,
         filters: Filters | None,
-        hub: events.Events,
+        hub: Events,
         now: Callable[[], float],
         stray: Callable[[int], None],
     ) -> None:

@@ -10,7 +10,8 @@ from resilient_rpc.chain import Chain, compose
 from resilient_rpc.chain.faults import Blame, shown
 from resilient_rpc.chain.guard import Guard, is_trusted
 from resilient_rpc.errors import Certainty, PolicyFailed
-from resilient_rpc.events import Events, PolicyFaulted
+from resilient_rpc.events import PolicyFaulted
+from resilient_rpc.hub import Events
 from resilient_rpc.policies import Deadline
 from resilient_rpc.policy import Handler
 from tests.runtimes import Bench

@@ -14,7 +14,8 @@ from resilient_rpc.call import Call, Reply
 from resilient_rpc.chain import Chain
 from resilient_rpc.chain.visit import GRACE
 from resilient_rpc.errors import BulkheadFull, Certainty, DeadlineExceeded, NotConnected, PolicyFailed, RateLimited
-from resilient_rpc.events import Events, PolicyFaulted
+from resilient_rpc.events import PolicyFaulted
+from resilient_rpc.hub import Events
 from resilient_rpc.pending import Pending
 from resilient_rpc.policies import Deadline, RateLimit
 from resilient_rpc.policy import Handler, Policy

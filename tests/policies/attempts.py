@@ -7,7 +7,8 @@ from typing import Any
 
 from resilient_rpc.call import Call, Reply
 from resilient_rpc.chain import compose
-from resilient_rpc.events import Event, Events
+from resilient_rpc.events import Event
+from resilient_rpc.hub import Events
 from resilient_rpc.policy import Handler, Policy
 
 

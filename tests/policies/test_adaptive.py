@@ -23,7 +23,8 @@ from resilient_rpc.errors import (
     Expired,
     Overloaded,
 )
-from resilient_rpc.events import CallRejected, Events
+from resilient_rpc.events import CallRejected
+from resilient_rpc.hub import Events
 from resilient_rpc.policies import AdaptiveLimit, AttemptTimeout, Bulkhead, LimitChanged, RateLimit
 from resilient_rpc.runtime import BLOCKING, drive, running_runtime
 from resilient_rpc.testing import VirtualClock, check_policy

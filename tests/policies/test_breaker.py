@@ -34,7 +34,8 @@ from resilient_rpc.errors import (
     RpcError,
     Unroutable,
 )
-from resilient_rpc.events import CallRejected, Event, Events
+from resilient_rpc.events import CallRejected, Event
+from resilient_rpc.hub import Events
 from resilient_rpc.loops import AsyncioRuntime
 from resilient_rpc.policies.breaker import CircuitBreaker
 from resilient_rpc.policies.breaker_events import CircuitStateChanged, CircuitWouldReject

@@ -12,7 +12,8 @@ import pytest
 from resilient_rpc.call import Call, Reply
 from resilient_rpc.chain import Chain, compose
 from resilient_rpc.errors import NOT_EXECUTED, BulkheadFull, ConfigurationError
-from resilient_rpc.events import CallRejected, Events, PolicyBypassed
+from resilient_rpc.events import CallRejected, PolicyBypassed
+from resilient_rpc.hub import Events
 from resilient_rpc.policies import AttemptTimeout, Bulkhead, Deadline, by_tag
 from resilient_rpc.runtime import BLOCKING, drive, running_runtime
 from resilient_rpc.testing import VirtualClock, check_policy

@@ -21,7 +21,8 @@ from resilient_rpc.errors import (
     Overloaded,
     RpcError,
 )
-from resilient_rpc.events import Events, PolicyBypassed, PolicyEvent
+from resilient_rpc.events import PolicyBypassed, PolicyEvent
+from resilient_rpc.hub import Events
 from resilient_rpc.policies import AttemptTimeout, Chaos
 from resilient_rpc.policies.chaos import ChaosInjected
 from tests.runtimes import Bench

@@ -27,7 +27,8 @@ from resilient_rpc.errors import (
     RpcError,
     UsageError,
 )
-from resilient_rpc.events import Events, PolicyEvent
+from resilient_rpc.events import PolicyEvent
+from resilient_rpc.hub import Events
 from resilient_rpc.policies import Deadline, Fallback
 from resilient_rpc.policies.fallback import FallbackFailed, FallbackSuppressed, FallbackUsed
 from resilient_rpc.policy import Handler

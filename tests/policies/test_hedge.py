@@ -30,7 +30,8 @@ from resilient_rpc.errors import (
     Overloaded,
     RpcError,
 )
-from resilient_rpc.events import Events, PolicyEvent
+from resilient_rpc.events import PolicyEvent
+from resilient_rpc.hub import Events
 from resilient_rpc.pending import Pending
 from resilient_rpc.policies import AttemptTimeout, Deadline, Fallback, Hedge, RetryBudget, common_budget
 from resilient_rpc.policies.hedge import GRACE, HedgeStarted, HedgeWon

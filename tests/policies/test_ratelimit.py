@@ -10,7 +10,8 @@ import pytest
 from resilient_rpc.call import Call, Reply
 from resilient_rpc.chain import Chain, compose
 from resilient_rpc.errors import NOT_EXECUTED, ConfigurationError, RateLimited
-from resilient_rpc.events import CallRejected, Events
+from resilient_rpc.events import CallRejected
+from resilient_rpc.hub import Events
 from resilient_rpc.policies import AttemptTimeout, Deadline, RateLimit
 from resilient_rpc.runtime import running_runtime
 from resilient_rpc.testing import VirtualClock, check_policy

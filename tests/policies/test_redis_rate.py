@@ -12,7 +12,8 @@ import redis
 from resilient_rpc.call import Call, Reply
 from resilient_rpc.chain import compose
 from resilient_rpc.errors import ConfigurationError, RateLimited
-from resilient_rpc.events import Events, PolicyBypassed
+from resilient_rpc.events import PolicyBypassed
+from resilient_rpc.hub import Events
 from resilient_rpc.policies import RateLimit, RedisRate
 from resilient_rpc.policies.shared_rate import Ask, Lease
 from resilient_rpc.runtime import BLOCKING, drive, running_runtime

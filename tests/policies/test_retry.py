@@ -14,7 +14,7 @@ from resilient_rpc import errors
 from resilient_rpc.call import DEDUP, IDEMPOTENT, READ_ONLY, UNSAFE, Call, Reply
 from resilient_rpc.chain import Chain
 from resilient_rpc.errors import NOT_EXECUTED, UNKNOWN, ConfigurationError, ConnectionLost, NotConnected, Overloaded
-from resilient_rpc.events import Events
+from resilient_rpc.hub import Events
 from resilient_rpc.pending import Pending
 from resilient_rpc.policies import (
     AttemptTimeout,

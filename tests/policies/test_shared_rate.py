@@ -10,7 +10,8 @@ import pytest
 from resilient_rpc.call import Call, Reply
 from resilient_rpc.chain import compose
 from resilient_rpc.errors import RateLimited
-from resilient_rpc.events import Events, PolicyBypassed
+from resilient_rpc.events import PolicyBypassed
+from resilient_rpc.hub import Events
 from resilient_rpc.policies import RateLimit
 from resilient_rpc.policies.shared_rate import PAUSE, Ask, Lease
 from resilient_rpc.runtime import running_runtime

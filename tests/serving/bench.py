@@ -13,7 +13,8 @@ from resilient_rpc import events
 from resilient_rpc.call import Safety
 from resilient_rpc.context import Context
 from resilient_rpc.contract import Binder, Method, Methods
-from resilient_rpc.events import Event, Events
+from resilient_rpc.events import Event
+from resilient_rpc.hub import Events
 from resilient_rpc.serving.core import Serving
 from resilient_rpc.serving.options import ServingOptions
 from resilient_rpc.transport.base import Delivery, QueueSpec

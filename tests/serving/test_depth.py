@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from resilient_rpc.errors import ConnectionLost
-from resilient_rpc.events import Event, Events, QueueLimit
+from resilient_rpc.events import Event, QueueLimit
+from resilient_rpc.hub import Events
 from resilient_rpc.serving import depth
 from resilient_rpc.serving.depth import Depth
 from resilient_rpc.transport.base import QueueState

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilient_rpc.errors import ConfigurationError, TooLarge
-from resilient_rpc.events import Events, ReplyRefused
+from resilient_rpc.events import ReplyRefused
+from resilient_rpc.hub import Events
 from resilient_rpc.serving import outbox
 from resilient_rpc.serving.job import Letter
 from resilient_rpc.serving.outbox import TRIES, Outbox

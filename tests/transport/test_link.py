@@ -28,7 +28,8 @@ from resilient_rpc.errors import (
     TooLarge,
     Unroutable,
 )
-from resilient_rpc.events import ConnectionStateChanged, Event, Events, LateReply, MalformedDropped
+from resilient_rpc.events import ConnectionStateChanged, Event, LateReply, MalformedDropped
+from resilient_rpc.hub import Events
 from resilient_rpc.runtime import running_runtime
 from resilient_rpc.testing import VirtualClock
 from resilient_rpc.transport.backoff import Backoff

@@ -11,7 +11,8 @@ from typing import Any
 
 from resilient_rpc.call import Call, Reply
 from resilient_rpc.errors import InvalidParams, NotConnected, Rejected, RpcError, Unroutable
-from resilient_rpc.events import Event, Events
+from resilient_rpc.events import Event
+from resilient_rpc.hub import Events
 from resilient_rpc.policy import Policy
 from resilient_rpc.runtime import drive
 from resilient_rpc.testing.lab import Lab, echo, expect, number_of, outcome_of

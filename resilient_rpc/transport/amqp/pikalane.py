@@ -49,13 +49,7 @@ class PikaLane:
 
     def publish(self, target: str, body: bytes, properties: bytes, *, mandatory: bool) -> int:
         """See `transport.base.Publisher`."""
-        if self._closed or self._stream.closed:
-            raise ConnectionError("the session has ended")
-        check_size(body, properties, self._room, self._max_body)
-        short_string(target)
-        self._channel.basic_publish("", target, body, Encoded(properties), mandatory)
-        self._published += 1
-        return self._published
+        return self.announce("", body, properties, mandatory=mandatory, name=target)
 
     def announce(
         self, exchange: str, body: bytes, properties: bytes, *, mandatory: bool = False, name: str = ""

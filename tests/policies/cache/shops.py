@@ -6,7 +6,8 @@ from typing import Any
 
 from resilient_rpc.call import READ_ONLY, CacheHints, Call, Reply
 from resilient_rpc.errors import ApplicationError
-from resilient_rpc.events import Event, Events, PolicyBypassed
+from resilient_rpc.events import Event, PolicyBypassed
+from resilient_rpc.hub import Events
 from resilient_rpc.policies.cache import Cache, CacheUsed
 
 READ: dict[str, Any] = {"safety": READ_ONLY}

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from resilient_rpc.call import READ_ONLY, CacheHints, Call
 from resilient_rpc.errors import ConfigurationError
-from resilient_rpc.events import Events
+from resilient_rpc.hub import Events
 from resilient_rpc.loops import running_runtime
 from resilient_rpc.pending import Pending
 from resilient_rpc.policies.cache import Cache, RedisCache

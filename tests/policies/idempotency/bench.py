@@ -10,7 +10,8 @@ import msgspec
 
 from resilient_rpc.call import DEDUP, Call, Reply, Safety
 from resilient_rpc.context import Context
-from resilient_rpc.events import Event, Events
+from resilient_rpc.events import Event
+from resilient_rpc.hub import Events
 from resilient_rpc.policies.idempotency import Idempotency
 from resilient_rpc.stores.base import Began, Record, RecordKey
 from resilient_rpc.stores.errors import StoreUnavailable

@@ -7,7 +7,8 @@ import pytest
 
 from resilient_rpc import events
 from resilient_rpc.errors import ConfigurationError
-from resilient_rpc.events import CallEnded, ConnectionStateChanged, Event, Events, LateReply, MalformedDropped
+from resilient_rpc.events import CallEnded, ConnectionStateChanged, Event, LateReply, MalformedDropped
+from resilient_rpc.hub import Events
 
 
 def test_a_hook_sees_the_events_of_its_type_and_of_subtypes() -> None:
