@@ -198,10 +198,11 @@ class AsyncioRuntime:
 
 
 async def end_all(tasks: Collection[asyncio.Future[Any]]) -> None:
-    """Cancel them, and wait until all have ended, in whatever."""
+    """Cancel them, and wait until all have ended, in whatever, and those who keep them were told."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0)  # from Python 3.12 on, gather() of what has ended returns before its callbacks have run
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -4,13 +4,17 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from typing import Any
 
 import pytest
 
+from benchmarks.policies import REPLY
+from resilient_rpc import Handler
+from resilient_rpc.options import default_policies
 from resilient_rpc.spelling import meant
 from tests.hotpaths import kept
-from tests.hotpaths.counting import counted
-from tests.hotpaths.paths import CALLS
+from tests.hotpaths.counting import PACKAGE, counted
+from tests.hotpaths.paths import CALLS, by_thread
 
 
 def test_no_hot_path_costs_more_instructions_than_it_did() -> None:
@@ -51,3 +55,22 @@ def test_what_grew_is_named_with_its_files() -> None:
     ]
     less = {"a": Counter({"x.py": 70 * CALLS, "y.py": 100 * CALLS}), "gone": Counter({"x.py": 1})}
     assert list(kept.verdicts(before, less)) == ["a: 200 -> 170 instructions a call (x.py 100 -> 70)"]
+
+
+def _inside(lines: int) -> Handler:
+    """Counted as the package's, by its file's name. A constant stored is two instructions in every Python."""
+    steps = "    step = 1\n" * lines
+    source = f"async def inside(_):\n{steps}    return REPLY"
+    made: dict[str, Any] = {"REPLY": REPLY}
+    exec(compile(source, f"{PACKAGE}/policies/retry.py", "exec"), made)  # noqa: S102 - the code of this very test
+    found: Handler = made["inside"]
+    return found
+
+
+def test_a_path_that_gets_five_per_cent_longer_is_found() -> None:
+    before = by_thread(default_policies(), _inside(1))
+    twentieth = before.total() // CALLS // 20
+    now = by_thread(default_policies(), _inside(1 + twentieth // 2))
+    assert now.total() <= before.total() * 1.05
+    (verdict,) = kept.verdicts({"the default chain": before}, {"the default chain": now})
+    assert "(policies/retry.py " in verdict
