@@ -1,4 +1,4 @@
-"""A queue beside that of the service, consumed by a session of its own, whose messages run in the server's slots."""
+"""A queue of a server, consumed by a session of its own, whose messages run in the server's slots."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class InletLetter(Letter):
-    """A message of such a queue."""
+    """A message of a queue beside that of the service."""
 
     __slots__ = ("inlet",)
 
@@ -53,7 +53,7 @@ class Desk(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Plumbing:
-    """What all of these queues share with the server."""
+    """What the queues of a server share."""
 
     transport: Transport
     prefetch: int
@@ -80,8 +80,8 @@ class Inlet(ABC):
         )
 
     @abstractmethod
-    def _letter(self, session: Consumer, delivery: Delivery) -> InletLetter:
-        """The envelope of a message."""
+    def _letter(self, session: Consumer, delivery: Delivery) -> Letter | None:
+        """The envelope of a message; None: that alone was enough to get rid of it."""
 
     @abstractmethod
     def _accept(self, letter: Letter) -> None:
@@ -90,9 +90,12 @@ class Inlet(ABC):
     # -- the session
 
     async def _open(self) -> Consumer:
+        return await self._consume(self._spec)
+
+    async def _consume(self, queue: QueueSpec) -> Consumer:
         shared = self._shared
         timeout = shared.transport.connect_timeout
-        return await shared.transport.consumer(self, self._spec, prefetch=shared.prefetch, timeout=timeout)
+        return await shared.transport.consumer(self, queue, prefetch=shared.prefetch, timeout=timeout)
 
     def _opened(self, session: Consumer) -> None:
         self.session, self.fatal = session, None
@@ -114,8 +117,8 @@ class Inlet(ABC):
         self.sessions.lost(error)
         self._hub.emit(events.ConnectionStateChanged(state="lost", reason=str(error)))
 
-    def control(self, delivery: Delivery) -> None:  # noqa: B027 - a report that does not come
-        """Never: it has no control queue, for nobody who sends here knows of one."""
+    def control(self, delivery: Delivery) -> None:  # noqa: B027 - a report that seldom comes
+        """See `ConsumerEvents`; never where the queue has no control queue, for nobody who sends there knows of one."""
 
     def delivered(self, delivery: Delivery) -> None:
         """A message."""
@@ -123,22 +126,31 @@ class Inlet(ABC):
         if session is None:  # delivered before `_opened` could run: it will come again
             return
         letter = self._letter(session, delivery)
-        returns = self.home.returns
-        if (delivery.redelivered or letter.returns) and self._desk.known(letter):
+        if letter is None or ((delivery.redelivered or letter.returns) and self._set_aside(letter)):
             return
-        if delivery.redelivered and returns is not None and self._users.can_send_on(delivery):
+        self._desk.letters[letter.key] = letter
+        self._accept(letter)
+
+    def _set_aside(self, letter: Letter) -> bool:
+        """Whether a message that came back, or the copy of one, is not to run here, or not yet."""
+        returns, delivery = self.home.returns, letter.delivery
+        if self._desk.known(letter):
+            return True
+        if returns is None:
+            return False
+        if delivery.redelivered and self._users.can_send_on(delivery):
             returns.take(letter)
-            return
-        if letter.returns and returns is not None and returns.hold(letter, self._resume):
-            return
-        self._admit(letter)
+            return True
+        if letter.returns:
+            if returns.hold(letter, self._resume):
+                return True
+            returns.arrived(letter)
+        return False
 
     def _resume(self, letter: Letter) -> None:
+        """A copy may run now; unless it has gone back with its session, and comes again."""
         if letter.session is (self.session or self.sessions.session):
-            self._admit(letter)
-
-    def _admit(self, letter: Letter) -> None:
-        self._desk.letters[letter.key] = letter
-        if letter.returns and self.home.returns is not None:
-            self.home.returns.arrived(letter)
-        self._accept(letter)
+            if self.home.returns is not None:
+                self.home.returns.arrived(letter)
+            self._desk.letters[letter.key] = letter
+            self._accept(letter)

@@ -213,7 +213,7 @@ def test_who_has_the_right_cancels_and_who_has_not_calls_on(sample: Sample, user
 
 def _control_queue(server: Server) -> str:
     assert server._serving is not None
-    return server._serving._session.control if server._serving._session is not None else ""
+    return server._serving.session.control if server._serving.session is not None else ""
 
 
 def _reached(client: Client) -> list[float]:

@@ -167,7 +167,7 @@ def test_a_server_that_lost_its_connection_hears_the_next_one(fleet: Fleet, colo
         fleet.side._bus.drop_connections()
     else:
         assert server._serving is not None
-        session: Any = server._serving._session
+        session: Any = server._serving.session
         assert server._background is not None
         assert server._background._loop is not None
         server._background._loop.call_soon_threadsafe(session._connection.stream.fail, ConnectionResetError("cut"))

@@ -523,9 +523,9 @@ class TestServers:
             future = client.submit(world.name("block"), [1])
             until(lambda: world.ran == [1])
             serving: Any = server._serving
-            session = serving._session
+            session = serving.session
             serving.loop.call_soon_threadsafe(cut, session)
-            until(lambda: serving._session is not None and serving._session is not session)
+            until(lambda: serving.session is not None and serving.session is not session)
             world.gate.set()
             assert future.result(PATIENCE) == 1
             until(lambda: server.health()["unacked"] == 0)
@@ -539,10 +539,10 @@ class TestServers:
         known, found = serving.known, []
         monkeypatch.setattr(serving, "known", lambda letter: found.append(known(letter)) or found[-1])
         with Client(world.url, safety="idempotent") as client:
-            monkeypatch.setattr(serving._session, "ack", lambda _: None)
+            monkeypatch.setattr(serving.session, "ack", lambda _: None)
             assert client.call(world.name("note"), [1]) == 1
             until(lambda: serving.health()["unacked"] == 0)
-            serving.loop.call_soon_threadsafe(cut, serving._session)
+            serving.loop.call_soon_threadsafe(cut, serving.session)
             until(lambda: found == [True])
             assert client.call(world.name("echo"), [2]) == 2
         assert world.ran == [1]

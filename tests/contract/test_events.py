@@ -555,7 +555,7 @@ def test_an_event_that_is_delivered_again_takes_effect_once(once: Once, colour: 
         assert entered.wait(PATIENCE)
         with once.running(second):
             serving: Any = first._serving
-            inlet = serving._inlets[0]
+            inlet = serving._inlets[-1]
 
             async def leave() -> None:
                 session = inlet.session

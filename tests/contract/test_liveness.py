@@ -43,7 +43,7 @@ class Reports:
     @property
     def _reachable(self) -> bool:
         serving = self.server._serving
-        return serving is not None and serving._session is not None and bool(serving._session.control)
+        return serving is not None and serving.session is not None and bool(serving.session.control)
 
     async def wait(self, name: str) -> str:
         self.begun.append(name)

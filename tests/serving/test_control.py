@@ -48,8 +48,8 @@ def cancel(b: Bench, ids: Any = (1,), *, to: str = "", **changed: Any) -> None:
 
 
 def here(serving: Serving) -> str:
-    assert serving._session is not None
-    return serving._session.control
+    assert serving.session is not None
+    return serving.session.control
 
 
 async def ended(serving: Serving, **health: int) -> None:
@@ -317,8 +317,8 @@ async def test_a_server_without_a_control_queue_serves_and_sends_beats(monkeypat
     monkeypatch.setattr(module, "TICK", 0.01)
     async with bench() as b:
         serving = await b.serve()
-        assert serving._session is not None
-        serving._session.control = ""  # type: ignore[misc]  # as where the broker forbids it
+        assert serving.session is not None
+        serving.session.control = ""  # type: ignore[misc]  # as where the broker forbids it
         b.send(call("wait"), LIVE)
         beat = (await b.received(1))[0]
         assert "reply_to" not in beat.properties

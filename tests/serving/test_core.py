@@ -865,7 +865,7 @@ class TestDrain:
         async def scenario(b: Bench) -> None:
             serving = await b.serve()
             hold = asyncio.Event()
-            consumer: Any = serving._session
+            consumer: Any = serving.session
             cancel = consumer.cancel
 
             async def slow_cancel() -> None:
@@ -946,7 +946,7 @@ class TestDrain:
             serving = await b.serve(grace=5.0)
             b.send(call("wait", [1]), OURS)
             await turns(lambda: b.ran == [1])
-            consumer: Any = serving._session
+            consumer: Any = serving.session
 
             async def cancel() -> None:
                 raise ConnectionError("it has just ended")

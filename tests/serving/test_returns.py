@@ -252,7 +252,7 @@ def test_a_copy_of_a_lost_session_is_left_to_the_next_one() -> None:
         serving = await b.serve(delivery_limit=5)
         delivery = Delivery(1, False, {"headers": encode_headers({**OURS, DELIVERIES: 1})}, b"{}")
         old: Any = object()
-        serving._resume(Letter(old, delivery, reply_to="", correlation_id="t.1", codec=JSON, ours=True))
+        serving._requests._resume(Letter(old, delivery, reply_to="", correlation_id="t.1", codec=JSON, ours=True))
         assert serving.health()["unacked"] == 0
 
     run(scenario)
