@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 MINUTES ?= 5
+WORKERS ?= auto
 BIN := .venv/bin
 PLUGINS := $(patsubst %/pyproject.toml,-e ./%,$(wildcard plugins/*/pyproject.toml))
 
@@ -29,9 +30,9 @@ docs: .venv/.test  ## build the site into site/, where a warning is an error
 servers: .venv/.test  ## find RabbitMQ and Redis for the tests; on Debian, as root, install them if there are none
 	@$(BIN)/python -m tests.servers.install
 
-test: lint types docs servers  ## everything that must hold before a commit
+test: lint types docs servers  ## everything that must hold before a commit; WORKERS=0 runs the tests in one process
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(PYTEST)
 
 test-next: .venv/.test  ## all tests that need servers, with RabbitMQ 4 and Redis 8 (root on Debian, or docker)
 	@$(BIN)/python -m tests.servers.next $(BIN)/python -m pytest -m "broker or redis or fault" $(PYTEST)

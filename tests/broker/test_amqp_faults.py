@@ -171,15 +171,15 @@ def test_what_was_published_before_close_has_been_sent(amqp_url: str, service: s
     run(scenario)
 
 
-def test_an_alarm_is_reported_and_acks_still_pass(module_broker: Broker, service: str) -> None:
+def test_an_alarm_is_reported_and_acks_still_pass(private_broker: Broker, service: str) -> None:
     async def scenario() -> None:
-        over, queue = transport(module_broker.url), spec(service)
+        over, queue = transport(private_broker.url), spec(service)
         async with consuming(over, queue, prefetch=1) as (consumer, got), publishing(over) as (publisher, sent):
             publisher.publish(queue.name, b"one", PLAIN, mandatory=True)
             publisher.publish(queue.name, b"two", PLAIN, mandatory=True)
             (first,) = await got.received(1)
             await sent.until(lambda: {1, 2} <= sent.settled.keys())
-            await asyncio.to_thread(module_broker.ctl, "set_vm_memory_high_watermark", "absolute", "1MB")
+            await asyncio.to_thread(private_broker.ctl, "set_vm_memory_high_watermark", "absolute", "1MB")
             try:
                 publisher.publish(queue.name, b"three", PLAIN, mandatory=True)
                 await sent.until(lambda: bool(sent.blocks))
@@ -194,18 +194,18 @@ def test_an_alarm_is_reported_and_acks_still_pass(module_broker: Broker, service
                     await blocked.until(lambda: bool(blocked.blocks))
                 assert time.monotonic() - begin < 10
             finally:
-                await asyncio.to_thread(module_broker.ctl, "set_vm_memory_high_watermark", "0.4")
+                await asyncio.to_thread(private_broker.ctl, "set_vm_memory_high_watermark", "0.4")
             await sent.until(lambda: sent.blocks[-1] is None)
             assert await sent.confirmation(3)
 
     run(scenario)
 
 
-def test_a_connection_that_the_operator_closes(module_broker: Broker, service: str) -> None:
+def test_a_connection_that_the_operator_closes(private_broker: Broker, service: str) -> None:
     async def scenario() -> None:
-        over, queue = transport(module_broker.url), spec(service)
+        over, queue = transport(private_broker.url), spec(service)
         async with consuming(over, queue) as (_, got), publishing(over, replies=True) as (publisher, sent):
-            await asyncio.to_thread(module_broker.ctl, "close_all_connections", "for a reason")
+            await asyncio.to_thread(private_broker.ctl, "close_all_connections", "for a reason")
             for error in (await got.loss(), await sent.loss()):
                 assert type(error) is ConnectionLost
                 assert "320" in str(error)
@@ -216,10 +216,10 @@ def test_a_connection_that_the_operator_closes(module_broker: Broker, service: s
     run(scenario)
 
 
-def test_rights_that_are_missing_are_a_configuration_error(module_broker: Broker, service: str) -> None:
-    module_broker.ctl("add_user", service, "w0rd")
-    module_broker.ctl("set_permissions", service, "", "", ".*")
-    url = module_broker.url.replace("guest:guest", f"{service}:w0rd")
+def test_rights_that_are_missing_are_a_configuration_error(private_broker: Broker, service: str) -> None:
+    private_broker.ctl("add_user", service, "w0rd")
+    private_broker.ctl("set_permissions", service, "", "", ".*")
+    url = private_broker.url.replace("guest:guest", f"{service}:w0rd")
 
     async def scenario() -> None:
         over, queue = transport(url), spec(service)

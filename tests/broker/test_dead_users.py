@@ -19,11 +19,11 @@ from tests.waiting import until
 
 
 @pytest.fixture
-def yard(module_broker: Broker, service: str) -> Iterator[Graveyard]:
+def yard(private_broker: Broker, service: str) -> Iterator[Graveyard]:
     for user in ("joe", "shop"):
-        module_broker.ctl("add_user", f"{user}-{service}", "w0rd")
-        module_broker.ctl("set_permissions", f"{user}-{service}", ".*", ".*", ".*")
-    with graveyard(module_broker.url, service) as made:
+        private_broker.ctl("add_user", f"{user}-{service}", "w0rd")
+        private_broker.ctl("set_permissions", f"{user}-{service}", ".*", ".*", ".*")
+    with graveyard(private_broker.url, service) as made:
         yield made
 
 

@@ -17,10 +17,10 @@ PASSWORD = "pässw:rd/of@app"  # what has to be encoded, too
 
 
 @pytest.fixture(scope="module")
-def url(module_broker: Broker) -> str:
-    module_broker.ctl("add_user", "app", PASSWORD)
-    module_broker.ctl("set_permissions", "app", ".*", ".*", ".*")
-    at = urlsplit(module_broker.url)
+def url(private_broker: Broker) -> str:
+    private_broker.ctl("add_user", "app", PASSWORD)
+    private_broker.ctl("set_permissions", "app", ".*", ".*", ".*")
+    at = urlsplit(private_broker.url)
     return f"amqp://app:{quote(PASSWORD, safe='')}@{at.hostname}:{at.port}/"
 
 
@@ -78,19 +78,19 @@ def test_when_there_is_no_way_in(url: str, service: str, said: list[str], change
     said.append(told(caught.value))
 
 
-def test_when_the_broker_goes_away_in_mid_call(url: str, service: str, said: list[str], module_broker: Broker) -> None:
+def test_when_the_broker_goes_away_in_mid_call(url: str, service: str, said: list[str], private_broker: Broker) -> None:
     server = serving(url, service)
     server.start()
     try:
         with Client(url, policies=[]) as client:
             log_events(client)
             client.call(f"{service}.price", ["A1"])
-            module_broker.kill()
+            private_broker.kill()
             with pytest.raises(RpcError) as caught:
                 client.call(f"{service}.price", ["A1"], timeout=1)
             said.append(told(caught.value))
     finally:
-        module_broker.start()
+        private_broker.start()
         server.stop()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -90,6 +91,17 @@ class World:
         asyncio.run(scenario())
 
 
+@pytest.fixture(scope="module")
+def users(request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """The URL of each of the three users: made once, for each word to `rabbitmqctl` takes a second."""
+    broker: Broker = request.getfixturevalue("private_broker")
+    family = secrets.token_hex(4)
+    for user in ("joe", "ann", "shop"):
+        broker.ctl("add_user", f"{user}-{family}", "w0rd")
+        broker.ctl("set_permissions", f"{user}-{family}", ".*", ".*", ".*")
+    return lambda user: broker.url.replace("guest:guest", f"{user}-{family}:w0rd")
+
+
 @pytest.fixture(params=["memory", pytest.param("amqp", marks=pytest.mark.broker)])
 def world(request: pytest.FixtureRequest, service: str) -> Iterator[World]:
     if request.param == "memory":
@@ -97,14 +109,9 @@ def world(request: pytest.FixtureRequest, service: str) -> Iterator[World]:
         yield made
         made.side.clean()
         return
-    broker: Broker = request.getfixturevalue("module_broker")
-    for user in ("joe", "ann", "shop"):
-        broker.ctl("add_user", f"{user}-{service}", "w0rd")
-        broker.ctl("set_permissions", f"{user}-{service}", ".*", ".*", ".*")
-    url = broker.url
     made = World(
-        AmqpSide(service, url, lane=True),
-        lambda user: url.replace("guest:guest", f"{user}-{service}:w0rd"),
+        AmqpSide(service, request.getfixturevalue("private_broker").url, lane=True),
+        request.getfixturevalue("users"),
         RedisStore(request.getfixturevalue("redis_url"), namespace=service, timeout=2.0),
     )
     yield made

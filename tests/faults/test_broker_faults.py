@@ -102,15 +102,15 @@ def test_wrong_credentials_end_the_call_at_once_and_are_not_shown(amqp_url: str,
 
 @pytest.mark.timeout(120)
 def test_a_killed_broker_ends_each_call_at_once_and_the_next_succeeds_after_the_restart(
-    module_broker: Broker, service: str
+    private_broker: Broker, service: str
 ) -> None:
-    with Held(module_broker.url, service) as held, Client(module_broker.url, timeout=60.0) as client:
+    with Held(private_broker.url, service) as held, Client(private_broker.url, timeout=60.0) as client:
         assert client.call(f"{service}.echo", [1]) == 1
         futures = [client.submit(f"{service}.hold", [n]) for n in range(20)]
         for _ in futures:
             assert held.begun.acquire(timeout=10.0)
         killed = time.monotonic()
-        module_broker.kill()
+        private_broker.kill()
         errors = [future.exception(timeout=10.0) for future in futures]
         assert time.monotonic() - killed < 2.0
         assert {type(error) for error in errors} == {ConnectionLost}
@@ -119,7 +119,7 @@ def test_a_killed_broker_ends_each_call_at_once_and_the_next_succeeds_after_the_
         with pytest.raises(NotConnected):  # while it is down
             client.call(f"{service}.echo", [2], timeout=0.3)
         held.go.set()
-        module_broker.start()
+        private_broker.start()
         begin = time.monotonic()
         assert client.call(f"{service}.echo", [3], timeout=15.0) == 3
         assert time.monotonic() - begin < 5.0

@@ -37,10 +37,10 @@ def heart(url: str) -> str:
 
 
 def test_row_1_a_killed_broker_ends_a_call_unknown_at_once_and_repeats_of_its_key_are_answered_once(
-    module_broker: Broker, redis_url: str, shop: Shop
+    private_broker: Broker, redis_url: str, shop: Shop
 ) -> None:
-    shop.serve(module_broker.url, redis_url)
-    with Client(module_broker.url, policies=[]) as hasty, Client(module_broker.url, policies=PATIENT) as patient:
+    shop.serve(private_broker.url, redis_url)
+    with Client(private_broker.url, policies=[]) as hasty, Client(private_broker.url, policies=PATIENT) as patient:
         for client in (hasty, patient):
             client.call(shop.name("look"))
         keys = [f"k{n}" for n in range(10)]
@@ -48,13 +48,13 @@ def test_row_1_a_killed_broker_ends_a_call_unknown_at_once_and_repeats_of_its_ke
         futures = [patient.submit(shop.name("hold"), idempotency_key=key, timeout=60.0) for key in keys]
         shop.has_begun(11)
         watch = Watch()
-        module_broker.kill()
+        private_broker.kill()
         error = lost.exception(timeout=10.0)
         assert watch.seconds < 1.0 + MACHINE
         assert isinstance(error, ConnectionLost)
         assert error.certainty is Certainty.UNKNOWN
         shop.go.set()
-        module_broker.start()
+        private_broker.start()
         watch = Watch()
         answers = [future.result(timeout=20.0) for future in futures]
         assert watch.seconds < 5.0 + MACHINE
@@ -66,19 +66,19 @@ def test_row_1_a_killed_broker_ends_a_call_unknown_at_once_and_repeats_of_its_ke
 
 @pytest.mark.parametrize("how", ["close_all_connections", "stop_app"])
 def test_row_2_an_operator_who_closes_connections_costs_keyed_calls_nothing(
-    module_broker: Broker, redis_url: str, shop: Shop, how: str
+    private_broker: Broker, redis_url: str, shop: Shop, how: str
 ) -> None:
-    shop.serve(module_broker.url, redis_url)
-    with Client(module_broker.url, policies=PATIENT) as client:
+    shop.serve(private_broker.url, redis_url)
+    with Client(private_broker.url, policies=PATIENT) as client:
         keys = [f"k{n}" for n in range(10)]
         futures = [client.submit(shop.name("hold"), idempotency_key=key, timeout=60.0) for key in keys]
         shop.has_begun(10)
         if how == "stop_app":
-            module_broker.ctl("stop_app")
+            private_broker.ctl("stop_app")
             shop.go.set()
-            module_broker.ctl("start_app")
+            private_broker.ctl("start_app")
         else:
-            module_broker.ctl(how, "maintenance")
+            private_broker.ctl(how, "maintenance")
             shop.go.set()
         watch = Watch()
         answers = [future.result(timeout=30.0) for future in futures]
@@ -88,15 +88,15 @@ def test_row_2_an_operator_who_closes_connections_costs_keyed_calls_nothing(
 
 
 @pytest.fixture
-def way(module_broker: Broker, proxy: Callable[[str], Proxy]) -> Proxy:
-    return proxy(module_broker.url)
+def way(private_broker: Broker, proxy: Callable[[str], Proxy]) -> Proxy:
+    return proxy(private_broker.url)
 
 
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_row_3_a_reset_link_is_known_at_once_and_keyed_calls_are_answered_once(
-    module_broker: Broker, way: Proxy, redis_url: str, shop: Shop, side: str
+    private_broker: Broker, way: Proxy, redis_url: str, shop: Shop, side: str
 ) -> None:
-    urls = (way.url, module_broker.url) if side == "client" else (module_broker.url, way.url)
+    urls = (way.url, private_broker.url) if side == "client" else (private_broker.url, way.url)
     server = shop.serve(urls[1], redis_url)
     with Client(urls[0], policies=PATIENT) as client:
         keys = [f"k{n}" for n in range(10)]
@@ -115,9 +115,9 @@ def test_row_3_a_reset_link_is_known_at_once_and_keyed_calls_are_answered_once(
 
 @pytest.mark.parametrize("after", [8, 200, 600])
 def test_row_4_a_handshake_that_is_cut_is_made_again_and_the_keyed_call_takes_effect_once(
-    module_broker: Broker, way: Proxy, redis_url: str, shop: Shop, after: int
+    private_broker: Broker, way: Proxy, redis_url: str, shop: Shop, after: int
 ) -> None:
-    shop.serve(module_broker.url, redis_url)
+    shop.serve(private_broker.url, redis_url)
     way.cut(after)
     with Client(way.url, policies=[]) as client:
         answer = client.call(shop.name("create"), idempotency_key="k", timeout=10.0)
@@ -127,9 +127,9 @@ def test_row_4_a_handshake_that_is_cut_is_made_again_and_the_keyed_call_takes_ef
 
 
 def test_row_4_wrong_credentials_end_a_keyed_call_at_once_whatever_its_retries(
-    module_broker: Broker, way: Proxy, redis_url: str, shop: Shop
+    private_broker: Broker, way: Proxy, redis_url: str, shop: Shop
 ) -> None:
-    shop.serve(module_broker.url, redis_url)
+    shop.serve(private_broker.url, redis_url)
     watch = Watch()
     with Client(way.url.replace("guest:guest", "guest:wrong"), policies=PATIENT) as client:
         with pytest.raises(RpcError) as caught:
@@ -144,9 +144,9 @@ def test_row_4_wrong_credentials_end_a_keyed_call_at_once_whatever_its_retries(
 
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_row_5_a_link_that_is_cut_after_ever_more_bytes_ends_every_keyed_call_once(
-    module_broker: Broker, way: Proxy, redis_url: str, shop: Shop, side: str
+    private_broker: Broker, way: Proxy, redis_url: str, shop: Shop, side: str
 ) -> None:
-    urls = (way.url, module_broker.url) if side == "client" else (module_broker.url, way.url)
+    urls = (way.url, private_broker.url) if side == "client" else (private_broker.url, way.url)
     shop.serve(urls[1], redis_url)
     keys, answers = [], []
     with Client(urls[0], policies=PATIENT) as client:
@@ -172,11 +172,11 @@ def test_row_5_a_link_that_is_cut_after_ever_more_bytes_ends_every_keyed_call_on
 @pytest.mark.parametrize("side", ["client", "server"])
 @pytest.mark.parametrize("direction", ["up", "down"], ids=["row 6, up", "row 7, down"])
 def test_rows_6_and_7_a_half_open_link_ends_the_call_at_its_deadline_and_its_key_takes_effect_once(
-    module_broker: Broker, way: Proxy, redis_url: str, shop: Shop, direction: Any, side: str
+    private_broker: Broker, way: Proxy, redis_url: str, shop: Shop, direction: Any, side: str
 ) -> None:
-    urls = (way.url, module_broker.url) if side == "client" else (module_broker.url, way.url)
+    urls = (way.url, private_broker.url) if side == "client" else (private_broker.url, way.url)
     shop.serve(heart(urls[1]), redis_url)
-    with Client(heart(urls[0]), policies=[]) as client, Client(module_broker.url, policies=PATIENT) as other:
+    with Client(heart(urls[0]), policies=[]) as client, Client(private_broker.url, policies=PATIENT) as other:
         client.call(shop.name("create"), idempotency_key="before")
         way.freeze(direction)
         watch = Watch()
@@ -203,26 +203,26 @@ def _repeats(client: Client, shop: Shop, answer: str) -> bool:
 
 
 def test_row_8_a_frozen_broker_holds_no_keyed_call_past_its_deadline_and_does_nothing_twice(
-    module_broker: Broker, redis_url: str, shop: Shop
+    private_broker: Broker, redis_url: str, shop: Shop
 ) -> None:
-    shop.serve(module_broker.url, redis_url)
-    with Client(module_broker.url, policies=[]) as client:
+    shop.serve(private_broker.url, redis_url)
+    with Client(private_broker.url, policies=[]) as client:
         client.call(shop.name("look"))
         held = client.submit(shop.name("hold"), idempotency_key="held", timeout=2.0)
         shop.has_begun()
-        module_broker.freeze()
+        private_broker.freeze()
         try:
             watch = Watch()
             with pytest.raises(DeadlineExceeded) as unknown:
                 client.call(shop.name("create"), idempotency_key="new", timeout=0.5)
-            with Client(module_broker.url, policies=[]) as fresh, pytest.raises(NotConnected) as unsent:
+            with Client(private_broker.url, policies=[]) as fresh, pytest.raises(NotConnected) as unsent:
                 fresh.call(shop.name("create"), idempotency_key="new", timeout=0.5)
             assert isinstance(held.exception(timeout=3.0), DeadlineExceeded)
             assert watch.seconds < 2.0 + MACHINE
         finally:
-            module_broker.thaw()
+            private_broker.thaw()
         shop.go.set()
-        with Client(module_broker.url, policies=PATIENT) as patient:
+        with Client(private_broker.url, policies=PATIENT) as patient:
             found = [
                 patient.call(shop.name(method), idempotency_key=key, timeout=30.0)
                 for method, key in (("hold", "held"), ("create", "new"))
@@ -233,14 +233,14 @@ def test_row_8_a_frozen_broker_holds_no_keyed_call_past_its_deadline_and_does_no
 
 
 def test_row_9_an_alarm_refuses_keyed_calls_unexecuted_and_keeps_the_answer_of_the_one_under_way(
-    module_broker: Broker, redis_url: str, shop: Shop
+    private_broker: Broker, redis_url: str, shop: Shop
 ) -> None:
-    server = shop.serve(module_broker.url, redis_url)
-    with Client(module_broker.url, policies=[]) as client:
+    server = shop.serve(private_broker.url, redis_url)
+    with Client(private_broker.url, policies=[]) as client:
         client.call(shop.name("look"))
         under_way = client.submit(shop.name("hold"), idempotency_key="under way", timeout=60.0)
         shop.has_begun()
-        module_broker.ctl("set_vm_memory_high_watermark", "absolute", "1MB")
+        private_broker.ctl("set_vm_memory_high_watermark", "absolute", "1MB")
         try:
             eventually(lambda: isinstance(_refusal(client, shop), BrokerBlocked), "BrokerBlocked", 20.0)
             watch = Watch()
@@ -252,12 +252,12 @@ def test_row_9_an_alarm_refuses_keyed_calls_unexecuted_and_keeps_the_answer_of_t
             eventually(lambda: not server.health()["running"], "the end of the handler")
             assert not under_way.done()
         finally:
-            module_broker.ctl("set_vm_memory_high_watermark", "0.4")
+            private_broker.ctl("set_vm_memory_high_watermark", "0.4")
         watch = Watch()
         answer = under_way.result(timeout=10.0)
         assert watch.seconds < 1.0 + MACHINE
         eventually(lambda: not server.health()["unacked"], "the ack")
-        with Client(module_broker.url, policies=PATIENT) as patient:
+        with Client(private_broker.url, policies=PATIENT) as patient:
             refused = patient.call(shop.name("create"), idempotency_key="refused", timeout=20.0)
 
     assert [answer, refused] == shop.answers("under way", "refused")
@@ -272,22 +272,22 @@ def _refusal(client: Client, shop: Shop) -> RpcError | None:
 
 
 def test_row_41_fifty_clients_come_back_together_and_each_of_their_keys_takes_effect_once(
-    module_broker: Broker, redis_url: str, shop: Shop
+    private_broker: Broker, redis_url: str, shop: Shop
 ) -> None:
-    shop.serve(module_broker.url, redis_url)
+    shop.serve(private_broker.url, redis_url)
     keys = [f"k{n}" for n in range(50)]
 
     async def storm() -> tuple[list[str], float]:
-        clients = [AsyncClient(module_broker.url, policies=PATIENT) for _ in keys]
+        clients = [AsyncClient(private_broker.url, policies=PATIENT) for _ in keys]
         await asyncio.gather(*[client.call(shop.name("look"), timeout=20.0) for client in clients])
         calls = [
             client.submit(shop.name("hold"), idempotency_key=key, timeout=60.0)
             for client, key in zip(clients, keys, strict=True)
         ]
         await asyncio.to_thread(shop.has_begun, 50)
-        await asyncio.to_thread(module_broker.kill)
+        await asyncio.to_thread(private_broker.kill)
         shop.go.set()
-        await asyncio.to_thread(module_broker.start)
+        await asyncio.to_thread(private_broker.start)
         watch = Watch()
         answers = await asyncio.gather(*calls)
         took = watch.seconds

@@ -37,8 +37,8 @@ def desk(service: str) -> Iterator[Desk]:
 
 
 @pytest.fixture
-def way(module_broker: Broker, proxy: Callable[[str], Proxy]) -> Proxy:
-    return proxy(module_broker.url)
+def way(private_broker: Broker, proxy: Callable[[str], Proxy]) -> Proxy:
+    return proxy(private_broker.url)
 
 
 def heart(url: str) -> str:
@@ -46,10 +46,10 @@ def heart(url: str) -> str:
 
 
 def test_plain_row_1_a_killed_broker_loses_no_confirmed_cast_and_what_may_be_repeated_is_answered_after_it(
-    module_broker: Broker, desk: Desk
+    private_broker: Broker, desk: Desk
 ) -> None:
-    desk.serve(module_broker.url, concurrency=10, prefetch=10)
-    with Client(module_broker.url, policies=PATIENT, safety={desk.name("look"): "read_only"}) as client:
+    desk.serve(private_broker.url, concurrency=10, prefetch=10)
+    with Client(private_broker.url, policies=PATIENT, safety={desk.name("look"): "read_only"}) as client:
         client.call(desk.name("look"), [0])
         held = {n: client.submit(desk.name("hold"), [n], timeout=30.0) for n in range(10)}
         desk.has_begun(10)
@@ -57,13 +57,13 @@ def test_plain_row_1_a_killed_broker_loses_no_confirmed_cast_and_what_may_be_rep
             client.cast(desk.name("echo"), [n])
             client.cast(desk.name("look"), [n])
         safe = [client.submit(desk.name("look"), [n], timeout=30.0) for n in range(50)]
-        module_broker.kill()
+        private_broker.kill()
         safe += [client.submit(desk.name("look"), [n], timeout=30.0) for n in range(50)]
         watch = Watch()
         assert account_errors(held) == {(ConnectionLost, Certainty.UNKNOWN)}
         assert watch.seconds < 1.0 + MACHINE
         desk.go.set()
-        module_broker.start()
+        private_broker.start()
         watch = Watch()
         assert [future.result(timeout=30.0) for future in safe] == [*range(50), *range(50)]
         assert watch.seconds < 5.0 + MACHINE
@@ -85,17 +85,17 @@ def account_errors(futures: dict[int, Any]) -> set[tuple[type[BaseException], Ce
 
 @pytest.mark.parametrize("how", ["close_all_connections", "stop_app"])
 def test_plain_row_2_an_operator_who_closes_connections_leaves_calls_unknown_and_the_next_ones_work(
-    module_broker: Broker, desk: Desk, how: str
+    private_broker: Broker, desk: Desk, how: str
 ) -> None:
-    desk.serve(module_broker.url)
-    with Client(module_broker.url, policies=[]) as client:
+    desk.serve(private_broker.url)
+    with Client(private_broker.url, policies=[]) as client:
         held = {n: client.submit(desk.name("hold"), [n], timeout=60.0) for n in range(10)}
         desk.has_begun(10)
         if how == "stop_app":
-            module_broker.ctl("stop_app")
-            module_broker.ctl("start_app")
+            private_broker.ctl("stop_app")
+            private_broker.ctl("start_app")
         else:
-            module_broker.ctl(how, "maintenance")
+            private_broker.ctl(how, "maintenance")
         watch = Watch()
         assert account_errors(held) == {(ConnectionLost, Certainty.UNKNOWN)}
         assert all("320" in str(future.exception()) for future in held.values())
@@ -106,9 +106,9 @@ def test_plain_row_2_an_operator_who_closes_connections_leaves_calls_unknown_and
 
 
 def test_plain_row_3_a_reset_link_ends_its_calls_at_once_and_is_replaced(
-    module_broker: Broker, way: Proxy, desk: Desk
+    private_broker: Broker, way: Proxy, desk: Desk
 ) -> None:
-    desk.serve(module_broker.url)
+    desk.serve(private_broker.url)
     with Client(way.url, policies=[]) as client:
         held = {n: client.submit(desk.name("hold"), [n], timeout=30.0) for n in range(10)}
         desk.has_begun(10)
@@ -125,9 +125,9 @@ def test_plain_row_3_a_reset_link_ends_its_calls_at_once_and_is_replaced(
 
 @pytest.mark.parametrize("after", [8, 200, 600])
 def test_plain_row_4_a_handshake_that_is_cut_costs_its_call_nothing(
-    module_broker: Broker, way: Proxy, desk: Desk, after: int
+    private_broker: Broker, way: Proxy, desk: Desk, after: int
 ) -> None:
-    desk.serve(module_broker.url)
+    desk.serve(private_broker.url)
     way.cut(after)
     with Client(way.url, policies=[]) as client:
         assert client.call(desk.name("echo"), [1], timeout=10.0) == 1
@@ -149,9 +149,9 @@ def test_plain_row_4_wrong_credentials_end_a_call_at_once_and_are_not_tried_agai
 
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_plain_row_5_a_link_that_is_cut_after_ever_more_bytes_ends_every_call_and_mixes_up_none(
-    module_broker: Broker, way: Proxy, desk: Desk, side: str
+    private_broker: Broker, way: Proxy, desk: Desk, side: str
 ) -> None:
-    urls = (way.url, module_broker.url) if side == "client" else (module_broker.url, way.url)
+    urls = (way.url, private_broker.url) if side == "client" else (private_broker.url, way.url)
     desk.serve(urls[1])
     futures = {}
     with Client(urls[0], policies=[], timeout=20.0) as client:
@@ -176,10 +176,10 @@ def test_plain_row_5_a_link_that_is_cut_after_ever_more_bytes_ends_every_call_an
 
 @pytest.mark.parametrize("direction", ["up", "down"], ids=["row 6, up", "row 7, down"])
 def test_plain_rows_6_and_7_a_half_open_link_ends_its_call_by_the_deadline_and_is_given_up(
-    module_broker: Broker, way: Proxy, desk: Desk, direction: Any
+    private_broker: Broker, way: Proxy, desk: Desk, direction: Any
 ) -> None:
-    desk.serve(module_broker.url)
-    with Client(heart(way.url), policies=[]) as client, Client(module_broker.url, policies=[]) as other:
+    desk.serve(private_broker.url)
+    with Client(heart(way.url), policies=[]) as client, Client(private_broker.url, policies=[]) as other:
         assert client.call(desk.name("echo"), [1]) == 1
         lost: list[ConnectionStateChanged] = []
         client.on(ConnectionStateChanged, lost.append)
@@ -202,22 +202,22 @@ def test_plain_rows_6_and_7_a_half_open_link_ends_its_call_by_the_deadline_and_i
 
 
 def test_plain_row_8_a_frozen_broker_holds_no_call_past_its_deadline_and_no_thread_after_it(
-    module_broker: Broker, desk: Desk
+    private_broker: Broker, desk: Desk
 ) -> None:
-    desk.serve(module_broker.url)
-    with Client(module_broker.url, policies=[]) as client:
+    desk.serve(private_broker.url)
+    with Client(private_broker.url, policies=[]) as client:
         assert client.call(desk.name("echo"), [1]) == 1
         before = holdings()["threads"]
-        module_broker.freeze()
+        private_broker.freeze()
         try:
             watch = Watch()
             sent = {n: client.submit(desk.name("echo"), [n], timeout=0.5) for n in range(2, 12)}
-            with Client(module_broker.url, policies=[]) as fresh, pytest.raises(NotConnected) as unsent:
+            with Client(private_broker.url, policies=[]) as fresh, pytest.raises(NotConnected) as unsent:
                 fresh.call(desk.name("echo"), [20], timeout=0.5)
             assert account_errors(sent) == {(DeadlineExceeded, Certainty.UNKNOWN)}
             assert watch.seconds < 1.0 + MACHINE
         finally:
-            module_broker.thaw()
+            private_broker.thaw()
         assert unsent.value.certainty is Certainty.NOT_EXECUTED
         eventually(lambda: answers(client, desk), "an answer after the thaw", 20.0)
         account(desk, sent, timeout=0.0)
@@ -226,14 +226,14 @@ def test_plain_row_8_a_frozen_broker_holds_no_call_past_its_deadline_and_no_thre
 
 
 def test_plain_row_9_an_alarm_refuses_calls_at_once_and_the_one_under_way_is_answered_when_it_is_over(
-    module_broker: Broker, desk: Desk
+    private_broker: Broker, desk: Desk
 ) -> None:
-    server = desk.serve(module_broker.url)
-    with Client(module_broker.url, policies=[]) as client:
+    server = desk.serve(private_broker.url)
+    with Client(private_broker.url, policies=[]) as client:
         assert client.call(desk.name("echo"), [1]) == 1
         under_way = {2: client.submit(desk.name("hold"), [2], timeout=60.0)}
         desk.has_begun()
-        module_broker.ctl("set_vm_memory_high_watermark", "absolute", "1MB")
+        private_broker.ctl("set_vm_memory_high_watermark", "absolute", "1MB")
         try:
             eventually(lambda: isinstance(_refusal(client, desk), BrokerBlocked), "BrokerBlocked", 20.0)
             watch = Watch()
@@ -246,7 +246,7 @@ def test_plain_row_9_an_alarm_refuses_calls_at_once_and_the_one_under_way_is_ans
             eventually(lambda: not server.health()["running"], "the end of the handler")
             assert not under_way[2].done()
         finally:
-            module_broker.ctl("set_vm_memory_high_watermark", "0.4")
+            private_broker.ctl("set_vm_memory_high_watermark", "0.4")
         watch = Watch()
         assert account(desk, under_way, timeout=5.0) == {"answered": 1}
         assert watch.seconds < 1.0 + MACHINE

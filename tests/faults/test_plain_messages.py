@@ -164,12 +164,12 @@ def test_plain_row_18_a_call_that_expired_in_the_queue_is_not_executed(amqp_url:
 
 
 def test_plain_row_20_a_queue_that_is_deleted_under_its_server_is_declared_again_and_not_silently(
-    module_broker: Broker, desk: Desk
+    private_broker: Broker, desk: Desk
 ) -> None:
-    desk.serve(module_broker.url)
-    with Client(module_broker.url, policies=[]) as client:
+    desk.serve(private_broker.url)
+    with Client(private_broker.url, policies=[]) as client:
         assert client.call(desk.name("echo"), [1]) == 1
-        module_broker.ctl("delete_queue", f"rpc.{desk.service}")
+        private_broker.ctl("delete_queue", f"rpc.{desk.service}")
         watch = Watch()
         eventually(lambda: answers(client, desk), "an answer after the deletion")
         assert watch.seconds < 2.0 + MACHINE
@@ -177,15 +177,15 @@ def test_plain_row_20_a_queue_that_is_deleted_under_its_server_is_declared_again
 
 
 def test_plain_row_22_a_consumer_that_the_broker_gives_up_as_too_slow_goes_on_and_runs_nothing_twice(
-    module_broker: Broker, desk: Desk
+    private_broker: Broker, desk: Desk
 ) -> None:
     settings = (
         "application:set_env(rabbit, consumer_timeout, {}), application:set_env(rabbit, channel_tick_interval, {})."
     )
-    module_broker.ctl("eval", settings.format(1_500, 500))
+    private_broker.ctl("eval", settings.format(1_500, 500))
     try:
-        server = desk.serve(module_broker.url)
-        with Client(module_broker.url, policies=[]) as client:
+        server = desk.serve(private_broker.url)
+        with Client(private_broker.url, policies=[]) as client:
             held = {n: client.submit(desk.name("hold"), [n], timeout=30.0) for n in range(5)}
             desk.has_begun(5)
             eventually(lambda: losses(desk), "the end of the channel", 20.0)
@@ -196,7 +196,7 @@ def test_plain_row_22_a_consumer_that_the_broker_gives_up_as_too_slow_goes_on_an
             desk.go.set()
             assert account(desk, held, timeout=10.0) == {"answered": 5}
     finally:
-        module_broker.ctl("eval", settings.format(1_800_000, 60_000))
+        private_broker.ctl("eval", settings.format(1_800_000, 60_000))
     assert "406" in losses(desk)[0]
 
 

@@ -109,10 +109,10 @@ def test_plain_row_39_a_server_that_is_told_to_stop_answers_what_runs_and_leaves
 
 
 def test_plain_row_41_fifty_clients_serve_again_within_ten_seconds_and_do_not_come_all_at_once(
-    module_broker: Broker, desk: Desk, proxy: Callable[[str], Proxy]
+    private_broker: Broker, desk: Desk, proxy: Callable[[str], Proxy]
 ) -> None:
-    way = proxy(module_broker.url)
-    desk.serve(module_broker.url)
+    way = proxy(private_broker.url)
+    desk.serve(private_broker.url)
 
     async def storm() -> tuple[list[float], list[float], int]:
         clients = [AsyncClient(way.url, policies=PATIENT, timeout=60.0) for _ in range(CLIENTS)]
@@ -121,9 +121,9 @@ def test_plain_row_41_fifty_clients_serve_again_within_ten_seconds_and_do_not_co
             client.on(ConnectionStateChanged, lambda event: _note(connected, event))
         name = desk.name("look")
         await asyncio.gather(*[client.call(name, [n], safety="read_only") for n, client in enumerate(clients)])
-        await asyncio.to_thread(module_broker.kill)
+        await asyncio.to_thread(private_broker.kill)
         calls = [client.submit(name, [n], safety="read_only") for n, client in enumerate(clients)]
-        await asyncio.to_thread(module_broker.start)
+        await asyncio.to_thread(private_broker.start)
         up, attempts = time.monotonic(), way.accepted
         served = []
 
@@ -153,15 +153,15 @@ def test_plain_row_41_fifty_clients_serve_again_within_ten_seconds_and_do_not_co
 
 @pytest.mark.parametrize("how", ["rights", "password", pytest.param("vhost", marks=pytest.mark.slow)])
 def test_plain_row_42_rights_that_are_taken_away_are_told_at_once_without_a_storm_and_all_is_well_when_they_are_back(
-    module_broker: Broker, desk: Desk, proxy: Callable[[str], Proxy], how: str
+    private_broker: Broker, desk: Desk, proxy: Callable[[str], Proxy], how: str
 ) -> None:
-    ctl, user = module_broker.ctl, desk.service
+    ctl, user = private_broker.ctl, desk.service
     ctl("add_user", user, "old")
     ctl("add_vhost", user)
     ctl("set_permissions", "-p", user, user, ".*", ".*", ".*")
     ctl("set_permissions", "-p", user, "guest", ".*", ".*", ".*")
-    host = module_broker.url.rpartition("@")[2].rstrip("/")
-    way = proxy(module_broker.url)
+    host = private_broker.url.rpartition("@")[2].rstrip("/")
+    way = proxy(private_broker.url)
     desk.serve(f"amqp://guest:guest@{host}/{user}")
     url = way.url.replace("guest:guest", f"{user}:old").rstrip("/") + f"/{user}"
     with Client(url, policies=PATIENT, timeout=20.0) as client:

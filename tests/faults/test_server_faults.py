@@ -65,12 +65,12 @@ class Counting:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("safety", ["read_only", "unsafe"])
 def test_a_server_that_lost_its_connections_while_it_worked_answers_once_and_runs_once(
-    module_broker: Broker, proxy: Callable[[str], Proxy], service: str, safety: str
+    private_broker: Broker, proxy: Callable[[str], Proxy], service: str, safety: str
 ) -> None:
-    way = proxy(module_broker.url)
+    way = proxy(private_broker.url)
     counting = Counting(way.url, service)
     counting.server.start()
-    with Client(module_broker.url) as client:
+    with Client(private_broker.url) as client:
         future = client.submit(f"{service}.hold", [7], timeout=30.0, safety=safety)
         assert counting.begun.acquire(timeout=10.0)
         before = way.accepted
@@ -82,7 +82,7 @@ def test_a_server_that_lost_its_connections_while_it_worked_answers_once_and_run
         assert counting.runs == 1
         eventually(lambda: not counting.server.health()["unacked"], "the ack")
     counting.server.stop()
-    assert module_broker.ctl("list_queues", "-q", "name", "messages").split(f"rpc.{service}\t")[1].split()[0] == "0"
+    assert private_broker.ctl("list_queues", "-q", "name", "messages").split(f"rpc.{service}\t")[1].split()[0] == "0"
 
 
 @pytest.mark.timeout(120)

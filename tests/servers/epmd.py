@@ -5,6 +5,7 @@ A node would start it as a daemon in a session of its own, on a port of the whol
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import shutil
@@ -41,8 +42,14 @@ def _mapper() -> tuple[int, Process | None]:  # started once for all nodes, and 
         except ServerError:
             process.kill()
         else:
+            atexit.register(_end, process, os.getpid())
             return chosen, process
     raise ServerError(f"epmd does not start:\n{process.tail()}")
+
+
+def _end(process: Process, owner: int) -> None:
+    if os.getpid() == owner:  # a fork of the tests must not
+        process.kill()
 
 
 def _listens(at: int) -> bool:

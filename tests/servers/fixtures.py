@@ -14,11 +14,10 @@ from tests.servers.proxy import Proxy
 from tests.servers.rabbit_cluster import RabbitCluster
 from tests.servers.redis_groups import RedisCluster, Sentinels
 
-BROKER_FIXTURES = {"broker", "amqp_url", "private_broker", "module_broker", "rabbit_cluster"}
+BROKER_FIXTURES = {"broker", "amqp_url", "private_broker", "rabbit_cluster"}
 REDIS_FIXTURES = {"redis_server", "redis_url", "private_redis", "redis_cluster", "sentinels"}
 FAULT_FIXTURES = {
     "private_broker",
-    "module_broker",
     "rabbit_cluster",
     "private_redis",
     "proxy",
@@ -76,16 +75,9 @@ def service() -> str:
     return f"t{secrets.token_hex(6)}"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def private_broker() -> Iterator[Broker]:
-    """A RabbitMQ of this test alone, to be killed, frozen and filled."""
-    with choose.broker(private=True) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def module_broker() -> Iterator[Broker]:
-    """A RabbitMQ of this test module: for tests that leave it running again."""
+    """A RabbitMQ that may be killed, frozen and reconfigured, if it is as it was when the test ends."""
     with choose.broker(private=True) as server:
         yield server
 

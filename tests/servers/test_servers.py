@@ -54,19 +54,19 @@ def test_a_killed_broker_comes_back_with_its_durable_queue(private_broker: Broke
     assert service in private_broker.ctl("list_queues", "name")
 
 
-def test_a_frozen_broker_is_silent_until_thawed_and_stops_in_order(module_broker: Broker) -> None:
-    port = port_of(module_broker.url)
-    module_broker.freeze()
-    assert module_broker.alive
+def test_a_frozen_broker_is_silent_until_thawed_and_stops_in_order(private_broker: Broker) -> None:
+    port = port_of(private_broker.url)
+    private_broker.freeze()
+    assert private_broker.alive
     assert not speaks_amqp(port)
-    module_broker.thaw()
+    private_broker.thaw()
     assert speaks_amqp(port)
 
-    module_broker.restart()
+    private_broker.restart()
 
     assert speaks_amqp(port)
     with pytest.raises(ServerError, match="no_such_command"):
-        module_broker.ctl("no_such_command")
+        private_broker.ctl("no_such_command")
 
 
 def test_a_killed_redis_keeps_what_it_answered(private_redis: Server) -> None:

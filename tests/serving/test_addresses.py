@@ -22,7 +22,7 @@ DIRECT = "amq.rabbitmq.reply-to."
         "rpc.reply.app.0123456789abcdef",
         "rpc.reply.app:1_2-3",
         "rpc.reply." + "x" * (MAX_ADDRESS - 10),
-        new_address(),
+        pytest.param(new_address(), id="a new one"),
     ],
 )
 def test_an_address_where_a_client_waits_is_accepted(address: str) -> None:

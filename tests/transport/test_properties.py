@@ -240,7 +240,7 @@ def test_headers_have_a_size_limit() -> None:
         2**63,
         float("nan"),
         float("-inf"),
-        object(),
+        pytest.param(object(), id="object()"),
         "\ud800",
         Decimal("NaN"),
         Decimal(2**40),
