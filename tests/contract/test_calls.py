@@ -34,7 +34,7 @@ from resilient_rpc.transport.base import Delivery
 from resilient_rpc.transport.properties import decode_headers, encode_headers, encode_properties
 from tests.colours import Colour
 from tests.contract.recorder import Recorder
-from tests.contract.sides import AmqpSide, MemorySide, Side
+from tests.contract.sides import Side
 from tests.waiting import PATIENCE, turns, until
 
 
@@ -45,8 +45,8 @@ class OutOfStock(ApplicationError):
 class World:
     """A server of a service of its own, where clients find it, and a way to send it what no client of ours would."""
 
-    def __init__(self, side: Side, url: str) -> None:
-        self.side, self.url, self.service = side, url, side.service
+    def __init__(self, side: Side) -> None:
+        self.side, self.url, self.service = side, side.url, side.service
         self.ran: list[Any] = []
         self.gate = threading.Event()
         self.servers: list[Server] = []
@@ -80,7 +80,6 @@ class World:
         self.gate.set()
         for server in self.servers:
             server.stop()
-        self.side.clean()
 
 
 async def echo(value: Any = None) -> Any:
@@ -114,15 +113,9 @@ def who(server: str) -> Callable[..., Any]:
     return who
 
 
-@pytest.fixture(params=["memory", pytest.param("amqp", marks=pytest.mark.broker)])
-def world(request: pytest.FixtureRequest, service: str) -> Iterator[World]:
-    side: Side
-    if request.param == "memory":
-        side, url = MemorySide(service), f"memory://{service}"
-    else:
-        url = request.getfixturevalue("amqp_url")
-        side = AmqpSide(service, url, lane=True)
-    made = World(side, url)
+@pytest.fixture
+def world(each_broker: Side) -> Iterator[World]:
+    made = World(each_broker)
     yield made
     made.close()
 

@@ -31,6 +31,7 @@ from resilient_rpc.transport.memory import Bus
 from tests.colours import Colour
 from tests.contract.sessions import consuming, declare
 from tests.contract.sides import Side
+from tests.served import running
 from tests.waiting import turns, until
 
 
@@ -63,12 +64,8 @@ class Audit:
         def slow() -> None:
             self.gate.wait(10)
 
-        server.start()
-        try:
+        with running(server, gate=self.gate):
             yield server
-        finally:
-            self.gate.set()
-            server.stop()
 
     def name(self, method: str) -> str:
         return f"{self.side.service}.{method}"

@@ -15,6 +15,7 @@ from resilient_rpc.events import DeadLettered
 from resilient_rpc.transport.properties import encode_headers, encode_properties
 from tests.contract.sessions import consuming, declare, publishing
 from tests.contract.sides import Found, Side
+from tests.served import running
 from tests.waiting import turns, until
 
 OURS = {"rpc-version": "1", "rpc-method": "note"}
@@ -42,11 +43,8 @@ class Shop:
         def fail(text: str) -> None:
             raise ValueError(text)
 
-        server.start()
-        try:
+        with running(server):
             yield server
-        finally:
-            server.stop()
 
 
 def item(method: str, *params: Any, **more: Any) -> dict[str, Any]:

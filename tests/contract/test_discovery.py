@@ -16,6 +16,7 @@ from resilient_rpc import discovery as discovering
 from resilient_rpc.events import AttemptEnded, CallEnded, ServiceDiscovered
 from tests.colours import Colour
 from tests.contract.sides import Side
+from tests.served import running
 from tests.waiting import PATIENCE, until
 
 
@@ -53,11 +54,8 @@ class Shop:
 
         for called, function in more.items():
             server.method(name=called)(function)
-        server.start()
-        try:
+        with running(server):
             yield server
-        finally:
-            server.stop()
 
     def _count(self, ctx: Context) -> bool:
         self.questions += ctx.method == "rpc.discover"

@@ -26,6 +26,7 @@ from resilient_rpc_signing import Signing
 from tests.colours import Colour
 from tests.contract.sessions import consuming, publishing
 from tests.contract.sides import AmqpSide, MemorySide, Side
+from tests.served import running
 from tests.waiting import PATIENCE, turns, until
 
 
@@ -62,14 +63,8 @@ class Town:
 
     @contextmanager
     def running(self, *servers: Server) -> Iterator[None]:
-        for server in servers:
-            server.start()
-        try:
+        with running(*servers, gate=self.gate):
             yield
-        finally:
-            self.gate.set()
-            for server in servers:
-                server.stop()
 
     async def take_and_die(self, count: int) -> None:
         """Take events as a server would that does not live to ack them."""

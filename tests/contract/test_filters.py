@@ -12,7 +12,7 @@ from resilient_rpc import AsyncClient, Certainty, Client, Context, Message, Serv
 from resilient_rpc.errors import FilterRefused, Refused, TooLarge
 from resilient_rpc.events import Event, MessageRefused
 from tests.colours import Colour
-from tests.contract.sides import AmqpSide, MemorySide, Side
+from tests.contract.sides import Side
 
 
 class Squeeze:
@@ -63,8 +63,8 @@ class Broken:
 class World:
     """A server with filters, where clients find it."""
 
-    def __init__(self, side: Side, url: str) -> None:
-        self.side, self.url = side, url
+    def __init__(self, side: Side) -> None:
+        self.side, self.url = side, side.url
         self.ran: list[Any] = []
         self.events: list[Event] = []
         self.servers: list[Server] = []
@@ -85,17 +85,12 @@ class World:
         return f"{self.side.service}.note"
 
 
-@pytest.fixture(params=["memory", pytest.param("amqp", marks=pytest.mark.broker)])
-def world(request: pytest.FixtureRequest, service: str) -> Iterator[World]:
-    if request.param == "memory":
-        made = World(MemorySide(service), f"memory://{service}")
-    else:
-        url = request.getfixturevalue("amqp_url")
-        made = World(AmqpSide(service, url, lane=True), url)
+@pytest.fixture
+def world(each_broker: Side) -> Iterator[World]:
+    made = World(each_broker)
     yield made
     for server in made.servers:
         server.stop()
-    made.side.clean()
 
 
 def heard(client: Client | AsyncClient) -> list[Event]:

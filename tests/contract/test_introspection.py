@@ -29,6 +29,7 @@ from resilient_rpc.policies import Idempotency
 from resilient_rpc.stores import MemoryStore
 from tests.colours import Colour
 from tests.contract.sides import Side
+from tests.served import running
 from tests.waiting import PATIENCE, until
 
 NAMES = ["rpc.ping", "rpc.health", "rpc.discover"]
@@ -54,12 +55,8 @@ class Shop:
             self.gate.wait(PATIENCE)
             return value
 
-        server.start()
-        try:
+        with running(server, gate=self.gate):
             yield server
-        finally:
-            self.gate.set()
-            server.stop()
 
     def method(self, name: str) -> str:
         return f"{self.side.service}.{name}"
@@ -206,12 +203,6 @@ def test_what_is_registered_later_is_described_too(shop: Shop, colour: Colour) -
 def test_a_broadcast_finds_all_servers(shop: Shop, side: Side, colour: Colour) -> None:
     other = Server(side.url, service=side.service, name="two")
     other.method(name="hold")(lambda: None)
-    with shop.open():
-        other.start()
-        try:
-            found = colour.do(
-                colour.client(side.url), "broadcast", shop.method("rpc.health"), timeout=PATIENCE, expect=2
-            )
-        finally:
-            other.stop()
+    with shop.open(), running(other):
+        found = colour.do(colour.client(side.url), "broadcast", shop.method("rpc.health"), timeout=PATIENCE, expect=2)
     assert {name: health["consuming"] for name, health in found} == {"one": True, "two": True}

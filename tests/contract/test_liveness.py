@@ -22,11 +22,6 @@ from tests.waiting import PATIENCE, turns, until
 STRATEGIES = [Direct(), Exclusive(), Named(app="shop"), Pool(size=2), PerCall()]
 
 
-@pytest.fixture(params=["memory", pytest.param("amqp", marks=pytest.mark.broker)])
-def url(request: pytest.FixtureRequest, service: str) -> str:
-    return f"memory://{service}" if request.param == "memory" else request.getfixturevalue("amqp_url")
-
-
 class Reports:
     """A server whose handlers wait until they are let go, and say how they ended."""
 

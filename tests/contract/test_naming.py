@@ -15,6 +15,7 @@ from resilient_rpc.errors import DeadlineExceeded, PublishRejected
 from resilient_rpc.transport.properties import encode_properties
 from tests.contract.sessions import publishing
 from tests.contract.sides import Side
+from tests.served import running
 from tests.waiting import PATIENCE, until
 
 BOTH = {"version": "v2", "environment": "prod"}
@@ -24,11 +25,8 @@ BOTH = {"version": "v2", "environment": "prod"}
 def serving(side: Side, answer: Any, **settings: Any) -> Iterator[Server]:
     server = Server(side.url, service=side.service, **settings)
     server.method(name="who")(answer if callable(answer) else lambda: answer)
-    server.start()
-    try:
+    with running(server):
         yield server
-    finally:
-        server.stop()
 
 
 async def clean(side: Side, *queues: str) -> None:

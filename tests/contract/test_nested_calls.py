@@ -10,11 +10,6 @@ from resilient_rpc import ApplicationError, Certainty, Client, RpcError, Server
 from resilient_rpc.errors import Refused
 
 
-@pytest.fixture(params=["memory", "amqp"])
-def url(request: pytest.FixtureRequest, service: str) -> str:
-    return f"memory://{service}" if request.param == "memory" else request.getfixturevalue("amqp_url")
-
-
 def test_an_inner_error_is_never_taken_for_the_fate_of_the_outer_call(url: str, service: str) -> None:
     effects: list[int] = []
     server = Server(url, service=service)

@@ -34,6 +34,7 @@ from resilient_rpc.transport.topology import DEAD_LETTER
 from tests.colours import Colour
 from tests.contract.sessions import consuming, publishing
 from tests.contract.sides import AmqpSide, Side
+from tests.served import running
 from tests.waiting import turns, until
 
 
@@ -53,12 +54,8 @@ class Fib:
         server = Server(self.side.url, service=self.service, name=name, **settings)
         server.on(DeadLettered, self.dead.append)
         server.raw(self.queue, **how)(self.answer)
-        server.start()
-        try:
+        with running(server, gate=self.gate):
             yield server
-        finally:
-            self.gate.set()
-            server.stop()
 
     def answer(self, body: bytes) -> Any:
         self.ran.append(body)

@@ -18,7 +18,7 @@ from resilient_rpc.transport.reply_queues import ReplyStrategy
 from resilient_rpc.wire.filters import Message
 from tests.colours import Colour
 from tests.contract.recorder import Recorder, Worker
-from tests.contract.sides import AmqpSide, MemorySide, Side
+from tests.contract.sides import Side
 from tests.waiting import PATIENCE, until
 
 STRATEGIES = [Direct(), Exclusive(), Named(app="shop"), Pool(size=3), PerCall()]
@@ -74,7 +74,6 @@ class Shop:
     def close(self) -> None:
         self.gate.set()
         self.server.stop()
-        self.side.clean()
 
 
 async def echo(value: Any = None) -> Any:
@@ -85,14 +84,9 @@ async def fail() -> None:
     raise ValueError("failed")
 
 
-@pytest.fixture(params=["memory", pytest.param("amqp", marks=pytest.mark.broker)])
-def shop(request: pytest.FixtureRequest, service: str) -> Iterator[Shop]:
-    side: Side
-    if request.param == "memory":
-        side = MemorySide(service)
-    else:
-        side = AmqpSide(service, request.getfixturevalue("amqp_url"), lane=True)
-    made = Shop(side)
+@pytest.fixture
+def shop(each_broker: Side) -> Iterator[Shop]:
+    made = Shop(each_broker)
     yield made
     made.close()
 

@@ -13,7 +13,7 @@ from resilient_rpc import AsyncClient, Call, Certainty, Context, Handler, Remote
 from resilient_rpc.errors import Overloaded
 from resilient_rpc.policies import Bulkhead
 from tests.colours import Colour
-from tests.contract.sides import AmqpSide, MemorySide, Side
+from tests.contract.sides import Side
 from tests.waiting import PATIENCE, until
 
 
@@ -46,8 +46,8 @@ class Memory:
 
 
 class World:
-    def __init__(self, side: Side, url: str) -> None:
-        self.side, self.url = side, url
+    def __init__(self, side: Side) -> None:
+        self.side, self.url = side, side.url
         self.ran: list[Any] = []
         self.gate = threading.Event()
         self.server: Server | None = None
@@ -78,16 +78,11 @@ class World:
         self.gate.set()
         if self.server is not None:
             self.server.stop()
-        self.side.clean()
 
 
-@pytest.fixture(params=["memory", pytest.param("amqp", marks=pytest.mark.broker)])
-def world(request: pytest.FixtureRequest, service: str) -> Iterator[World]:
-    if request.param == "memory":
-        made = World(MemorySide(service), f"memory://{service}")
-    else:
-        url = request.getfixturevalue("amqp_url")
-        made = World(AmqpSide(service, url, lane=True), url)
+@pytest.fixture
+def world(each_broker: Side) -> Iterator[World]:
+    made = World(each_broker)
     yield made
     made.close()
 

@@ -27,6 +27,7 @@ from tests.colours import Colour
 from tests.contract.recorder import PATIENCE, Recorder
 from tests.contract.sessions import TIMEOUT, consuming
 from tests.contract.sides import AmqpSide, MemorySide, Side
+from tests.served import running
 from tests.servers.handle import Broker
 from tests.waiting import until
 
@@ -59,11 +60,8 @@ class World:
             self.gate.wait(PATIENCE)
             self.effects.append((ctx.principal, "block"))
 
-        server.start()
-        try:
+        with running(server):
             yield server
-        finally:
-            server.stop()
 
     def name(self, user: str) -> str:
         """As the broker knows it."""

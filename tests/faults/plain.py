@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 from resilient_rpc import Certainty, Client, RpcError, Server
-from resilient_rpc.events import Event
 from resilient_rpc.futures import CallFuture
-from resilient_rpc.policies import AttemptTimeout, Retry, RetryBudget
+from tests.faults.group import MACHINE, Group
 from tests.faults.tools import eventually
 
-PATIENT: list[Any] = [Retry(attempts=40, cap=0.2, budget=RetryBudget.unlimited()), AttemptTimeout(limit=1.0)]
-"""Policies of a client that repeats what may be repeated until the end of the trouble."""
-MACHINE = 1.0
-"""Seconds that a busy machine may add to a bound."""
 
-
-class Desk:
+class Desk(Group):
     """Servers of one service that write down every execution, by the number that its caller gave the call.
 
     `echo` answers at once; `hold` answers when `go` is set. Both are unsafe; `look` may be repeated.
     """
 
     def __init__(self, service: str) -> None:
-        self.service = service
+        super().__init__(service)
         self.runs: Counter[int] = Counter()
         self.looked: set[int] = set()
-        self.begun = threading.Semaphore(0)
-        self.go = threading.Event()
-        self.servers: list[Server] = []
-        self.events: list[Event] = []
-        self._book = threading.Lock()
 
     def serve(self, url: str, **settings: Any) -> Server:
         """One more server."""
@@ -41,10 +29,7 @@ class Desk:
         server.method(self.echo)
         server.method(self.hold)
         server.method(safety="read_only")(self.look)
-        server.on(Event, self.events.append)
-        self.servers.append(server)
-        server.start()
-        return server
+        return self.start(server)
 
     async def echo(self, n: int, padding: str = "") -> int:
         self._note(n)
@@ -52,38 +37,20 @@ class Desk:
 
     def hold(self, n: int) -> int:
         self._note(n)
-        self.begun.release()
-        self.go.wait(60.0)
+        self.held()
         return n
 
     async def look(self, n: int) -> int:
         self.looked.add(n)
         return n
 
-    def name(self, method: str) -> str:
-        """As clients call it."""
-        return f"{self.service}.{method}"
-
-    def has_begun(self, count: int = 1) -> None:
-        """Wait for so many executions of `hold`."""
-        for _ in range(count):
-            assert self.begun.acquire(timeout=10.0), "a call did not begin"
-
     def settled(self) -> None:
         """Wait until no server holds anything."""
         for server in self.servers:
             eventually(lambda at=server: not at.health()["unacked"], "the last ack", 20.0)  # type: ignore[misc]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.go.set()
-        for server in self.servers:
-            server.stop()
-
     def _note(self, n: int) -> None:
-        with self._book:
+        with self.book:
             self.runs[n] += 1
 
 

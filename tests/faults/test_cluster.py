@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -11,19 +10,14 @@ import pytest
 from resilient_rpc import Client, Quorum
 from resilient_rpc.policies import AttemptTimeout, Retry, RetryBudget
 from resilient_rpc.transport.amqp import transport
-from tests.faults.keyed import MACHINE, Shop, Watch
+from tests.faults.group import MACHINE, Watch
+from tests.faults.keyed import Shop
 from tests.faults.tools import eventually
 from tests.servers.rabbit_cluster import RabbitCluster
 
 PATIENT = [Retry(attempts=1_000, cap=0.5, budget=RetryBudget.unlimited()), AttemptTimeout(limit=2.0)]
 BACK = 15.0
 """Seconds until the others have noticed, and there is another leader."""
-
-
-@pytest.fixture
-def shop(service: str) -> Iterator[Shop]:
-    with Shop(service) as made:
-        yield made
 
 
 @pytest.mark.slow

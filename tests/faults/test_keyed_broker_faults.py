@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,18 +18,13 @@ from resilient_rpc import (
     NotConnected,
     RpcError,
 )
-from tests.faults.keyed import MACHINE, PATIENT, Shop, Watch
+from tests.faults.group import MACHINE, PATIENT, Watch
+from tests.faults.keyed import Shop
 from tests.faults.tools import eventually
 from tests.servers.handle import Broker
 from tests.servers.proxy import WAYS, Proxy
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
-
-
-@pytest.fixture
-def shop(service: str) -> Iterator[Shop]:
-    with Shop(service) as made:
-        yield made
 
 
 def heart(url: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import pytest
 
 from resilient_rpc import Certainty, Client
 from resilient_rpc.errors import DeadlineExceeded, Expired, KeyReused
-from tests.faults.keyed import MACHINE, PATIENT, Shop, Watch
+from tests.faults.group import MACHINE, PATIENT, Watch
+from tests.faults.keyed import Shop
 from tests.faults.raw import Raw, call
 from tests.faults.soak.fleet import Fleet
 from tests.faults.soak.ledger import read
@@ -22,12 +23,6 @@ from tests.faults.tools import eventually
 from tests.servers.proxy import Proxy
 
 pytestmark = [pytest.mark.broker, pytest.mark.fault, pytest.mark.timeout(120)]
-
-
-@pytest.fixture
-def shop(service: str) -> Iterator[Shop]:
-    with Shop(service) as made:
-        yield made
 
 
 def test_row_14_duplicates_of_a_message_that_was_not_redelivered_take_effect_once_and_are_answered_alike(

@@ -18,19 +18,14 @@ from resilient_rpc.errors import DependencyUnavailable, Refused
 from resilient_rpc.policies import Idempotency
 from resilient_rpc.stores import RedisStore
 from tests.broker.dead import graveyard
-from tests.faults.keyed import PATIENT, Shop
+from tests.faults.group import PATIENT
+from tests.faults.keyed import Shop
 from tests.faults.raw import Raw, call
 from tests.servers.handle import Server as RedisServer
 from tests.servers.ports import HOST, free_port
 from tests.waiting import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(60)]
-
-
-@pytest.fixture
-def shop(service: str) -> Iterator[Shop]:
-    with Shop(service) as made:
-        yield made
 
 
 @contextlib.contextmanager

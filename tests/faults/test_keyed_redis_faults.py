@@ -17,7 +17,8 @@ from resilient_rpc.errors import DependencyUnavailable
 from resilient_rpc.events import PolicyBypassed
 from resilient_rpc.policies.idempotency.events import OwnershipLost, StoreFailed
 from resilient_rpc.stores import RedisStore
-from tests.faults.keyed import MACHINE, PATIENT, Shop, Watch
+from tests.faults.group import MACHINE, PATIENT, Watch
+from tests.faults.keyed import Shop
 from tests.faults.tools import eventually
 from tests.servers.handle import Server
 from tests.servers.ports import HOST
@@ -26,12 +27,6 @@ from tests.servers.redis_groups import Sentinels, ask, binary
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
 STORE_TIMEOUT = 0.5
-
-
-@pytest.fixture
-def shop(service: str) -> Iterator[Shop]:
-    with Shop(service) as made:
-        yield made
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ What is refused at once, and what a missing queue costs, stands in `test_broker_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,20 +20,14 @@ from resilient_rpc import (
     RpcError,
 )
 from resilient_rpc.events import ConnectionStateChanged, DeadLettered
-from tests.faults.keyed import Watch
-from tests.faults.plain import MACHINE, PATIENT, Desk, account, answers
+from tests.faults.group import MACHINE, PATIENT, Watch
+from tests.faults.plain import Desk, account, answers
 from tests.faults.tools import eventually, holdings
 from tests.servers.handle import Broker
 from tests.servers.proxy import WAYS, Proxy
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
 HEARTBEAT = 1
-
-
-@pytest.fixture
-def desk(service: str) -> Iterator[Desk]:
-    with Desk(service) as made:
-        yield made
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,21 +13,15 @@ from resilient_rpc import Certainty, Client, DeadlineExceeded, RpcError, Server
 from resilient_rpc.errors import Expired, TooLarge
 from resilient_rpc.events import ConnectionStateChanged, ReplyRefused
 from resilient_rpc.wire.limits import Limits
+from tests.faults.group import MACHINE, Watch
 from tests.faults.hostile import BODIES, BOMBED, FORGERIES, NOBODY, REFUSED, Hostile, sending
-from tests.faults.keyed import Watch
-from tests.faults.plain import MACHINE, Desk, account, answers
+from tests.faults.plain import Desk, account, answers
 from tests.faults.raw import Raw, call
 from tests.faults.tools import eventually
 from tests.servers.handle import Broker
 from tests.servers.proxy import Proxy
 
 pytestmark = [pytest.mark.broker, pytest.mark.fault, pytest.mark.timeout(120)]
-
-
-@pytest.fixture
-def desk(service: str) -> Iterator[Desk]:
-    with Desk(service) as made:
-        yield made
 
 
 def losses(desk: Desk) -> list[str]:

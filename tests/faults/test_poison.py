@@ -17,7 +17,8 @@ from resilient_rpc import Classic, Client, Quorum
 from resilient_rpc.cli import app
 from resilient_rpc.transport.deadletters import label
 from tests.broker.dead import Graveyard, graveyard
-from tests.faults.keyed import PATIENT, Shop
+from tests.faults.group import PATIENT
+from tests.faults.keyed import Shop
 from tests.faults.poisoned import LIMIT
 from tests.faults.raw import call
 from tests.waiting import until

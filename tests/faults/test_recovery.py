@@ -6,7 +6,7 @@ import asyncio
 import bisect
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,20 +15,14 @@ from resilient_rpc import AsyncClient, Certainty, Client, ConfigurationError, Rp
 from resilient_rpc.events import CallEnded, ConnectionStateChanged
 from resilient_rpc.ioloop import io_loop
 from resilient_rpc.policies import CircuitBreaker, Retry
-from tests.faults.keyed import Watch
-from tests.faults.plain import MACHINE, PATIENT, Desk, account, answers
+from tests.faults.group import MACHINE, PATIENT, Watch
+from tests.faults.plain import Desk, account, answers
 from tests.faults.tools import eventually, server_process, wait_for_servers
 from tests.servers.handle import Broker
 from tests.servers.proxy import Proxy
 
 pytestmark = [pytest.mark.broker, pytest.mark.fault, pytest.mark.timeout(120)]
 CLIENTS = 50
-
-
-@pytest.fixture
-def desk(service: str) -> Iterator[Desk]:
-    with Desk(service) as made:
-        yield made
 
 
 @pytest.mark.parametrize("jump", [-3600.0, 3600.0])
