@@ -49,11 +49,13 @@ class Course:
 
     __slots__ = (
         "_slots",
+        "asking",
         "began",
         "ended",
         "job",
         "outside",
         "params",
+        "parks",
         "raised",
         "recorded",
         "replayed",
@@ -61,7 +63,7 @@ class Course:
         "threads",
     )
 
-    def __init__(self, job: Job, slots: Slots, tenant: str) -> None:
+    def __init__(self, job: Job, slots: Slots, tenant: str, *, parks: bool = False) -> None:
         self.job, self._slots, self.tenant = job, slots, tenant
         self.params = job.method.binder.named((job.args, job.kwargs))
         self.raised: BaseException | None = None
@@ -69,6 +71,9 @@ class Course:
         self.began = self.ended = 0
         """How often a policy has let the handler begin, and how often it has ended."""
         self.replayed = False
+        self.parks = parks
+        """Its outermost policy waits in frames of its own, when it is `asking`."""
+        self.asking = False
         self.threads: set[asyncio.Future[Any]] = set()
         """Handlers that have not ended yet, in threads: these cannot be stopped."""
         self.outside = False
@@ -171,11 +176,12 @@ class Around:
         self._service, self._hub, self._runtime, self._slots = service, hub, runtime, slots
         self._tenant = tenant
         self._chain = _Chain(policies, self._carry)
+        self._parks = bool(policies) and getattr(policies[0], "parks", False)
 
     async def run(self, job: Job) -> Any:
         """The result of a call. What a policy raises comes out as the error that its caller is to get."""
         context = job.context
-        course = Course(job, self._slots, self._tenant_of(job))
+        course = Course(job, self._slots, self._tenant_of(job), parks=self._parks)
         job.course = course
         call = ServedCall(
             method=f"{self._service}.{context.method}",

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context as Variables
 from contextvars import copy_context
@@ -14,6 +15,7 @@ from typing import Any
 from resilient_rpc.coalescer import Coalescer
 from resilient_rpc.context import enter_context
 from resilient_rpc.errors import Overloaded, RpcError
+from resilient_rpc.parking import Outcome
 from resilient_rpc.serving.around import Around, Slots
 from resilient_rpc.serving.endings import contained, given_up, in_progress, interrupted, why_cancelled
 from resilient_rpc.serving.job import Job
@@ -57,6 +59,9 @@ class Executor:
         self.scheduler = Scheduler(loop, slots, places, pump=self._pump, refuse=self._refuse)
         self.add = self.scheduler.add  # queues the calls of a message, and starts what there are slots for
         self.step_out, self.step_in = self.scheduler.step_out, self.scheduler.step_in
+        self._resumable: deque[Job] = deque()
+        """Calls that were parked, and can go on."""
+        self._hurry: Callable[[], None] | None = None
         self._starters = 0
         """Tasks that are about to take, or are taking, calls that have not waited for anything."""
         self._together = False
@@ -102,13 +107,20 @@ class Executor:
     def in_threads(self) -> list[str]:
         """The methods of which calls are in threads."""
         return sorted(
-            {job.method.name for job in self._active if job.task is None or (job.course and job.course.threads)}
+            {
+                job.method.name
+                for job in self._active
+                if (job.task is None and job.parked is None) or (job.course and job.course.threads)
+            }
         )
 
     async def cancel_running(self, timeout: float) -> None:
         """The server stops: cancel coroutines that may be cancelled and let them end; give up on threads."""
         for job in list(self._active):
             self._overdue(job)
+            if job.parked is not None and not job.parked.done():
+                job.parked.waker = None
+                self._tasks.add(self._loop.create_task(self._carry_on(job, job.parked)))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout)
 
@@ -122,12 +134,15 @@ class Executor:
     # -- starting
 
     def _pump(self) -> None:
-        wanted = self.scheduler.startable()
+        wanted = self.scheduler.startable() + len(self._resumable)
         if wanted > 1 and not self._together:
             wanted = 1
         while self._starters < wanted:
-            self._starters += 1
-            self._tasks.add(self._loop.create_task(self._work()))
+            self._start()
+
+    def _start(self) -> None:
+        self._starters += 1
+        self._tasks.add(self._loop.create_task(self._work()))
 
     # -- coroutines
 
@@ -139,60 +154,118 @@ class Executor:
             self._tasks.discard(task)
 
     async def _work_off(self, task: asyncio.Task[None]) -> None:
-        held = 0.0
-        take, inside = self.scheduler.take, self._policed
-        while (job := take()) is not None:
-            if not (inside or job.method.is_async):
-                self._send_to_thread(job)
-                continue
-            waiting = self._begin(job, task)
+        self._held = 0.0
+        take, inside, resumable = self.scheduler.take, self._policed, self._resumable
+        while True:
+            if resumable:
+                job = resumable.popleft()
+                waiting = self._step(job, task, job.coroutine.send, None)
+            else:
+                taken = take()
+                if taken is None:
+                    break
+                job = taken
+                if not (inside or job.method.is_async):
+                    self._send_to_thread(job)
+                    continue
+                job.variables = copy_context()
+                waiting = self._step(job, task, self._first_step, job)
             if waiting is not None:
+                self._ask()
                 await self._wait(job, waiting)
                 self._pump()
                 return
             if task.cancelling():  # the handler cancelled its task, which must not hit the next one
                 break
-            held += job.busy
-            if held > HOLD:  # replies and heartbeats have their turn
-                held = 0.0
+            if self._held > HOLD:  # replies and heartbeats have their turn
+                self._held = 0.0
+                self._ask()
                 await asyncio.sleep(0)
         self._starters -= 1
+        self._ask()
         if not self._starters:
             self._worked_off()  # all that came together is answered: the answers need not wait for another turn
         self._pump()
 
-    def _begin(self, job: Job, task: asyncio.Task[None]) -> Waiting | None:
-        """Run it to its end, or to where it waits: then the rest of it."""
-        variables, result, error = copy_context(), None, None
+    def _step(
+        self, job: Job, task: asyncio.Task[None], step: Callable[[Any], Any], argument: Job | None
+    ) -> Waiting | None:
+        """Run it to its end, or to where it waits: then the rest of it, unless it needs no task to wait."""
+        result, error = None, None
         begin = time.perf_counter()
         try:
-            awaited = variables.run(self._first_step, job)
+            awaited = job.variables.run(step, argument)
         except StopIteration as stop:
             result = stop.value
         except BaseException as raised:
             error = contained(job, raised)
         else:
-            job.busy = time.perf_counter() - begin
-            if job.busy > BLOCKED:
-                self._blocked(job, job.busy)
+            self._took(job, time.perf_counter() - begin)
+            course = job.course
+            if course is not None and course.asking and course.parks and type(awaited) is Outcome:
+                self._park(job, awaited)
+                return None
             self._suspend(job, task)
-            return Waiting(awaited, variables, self._blocked, job)
-        job.busy = job.seconds = time.perf_counter() - begin
-        if job.busy > BLOCKED:
-            self._blocked(job, job.busy)
+            return Waiting(awaited, job.variables, self._blocked, job)
+        self._took(job, time.perf_counter() - begin)
         self._together = False
-        self.scheduler.leave(job)
+        if job.parked is not None:
+            self._leave(job)
+        else:
+            job.seconds = job.busy
+            self.scheduler.leave(job)
         self._finish(job, result, error)
         return None
+
+    def _took(self, job: Job, seconds: float) -> None:
+        job.busy += seconds
+        self._held += seconds
+        if seconds > BLOCKED:
+            self._blocked(job, seconds)
 
     def _suspend(self, job: Job, task: asyncio.Task[None]) -> None:
         """It waits for something: others may start, and its deadline is watched."""
         job.task = task
-        self._active.add(job)
-        self._deadlines.add(job)
+        self._watch(job)
+        job.parked = None
         self._starters -= 1
         self._together = True
         self._pump()
+
+    def _watch(self, job: Job) -> None:
+        if job.parked is None:
+            self._active.add(job)
+            self._deadlines.add(job)
+
+    # -- waiting without a task
+
+    def _park(self, job: Job, outcome: Outcome) -> None:
+        self._watch(job)
+        job.parked = outcome
+        outcome.waker, outcome.waiter = self._woken, job
+        if self._hurry is not outcome.hurry:
+            self._ask()
+            self._hurry = outcome.hurry
+
+    def _woken(self, job: Job) -> None:
+        self._resumable.append(job)
+        if not self._starters:
+            self._start()
+
+    async def _carry_on(self, job: Job, outcome: Outcome) -> None:
+        """Wait with a task after all: one that can be waited for."""
+        task: Any = asyncio.current_task()
+        job.task, job.parked = task, None
+        try:
+            await self._wait(job, Waiting(outcome, job.variables, self._blocked, job))
+        finally:
+            self._tasks.discard(task)
+
+    def _ask(self) -> None:
+        """What was asked for by calls that are parked now need not wait for the turn's end."""
+        hurry, self._hurry = self._hurry, None
+        if hurry is not None:
+            hurry()
 
     async def _wait(self, job: Job, waiting: Waiting) -> None:
         result, error = None, None
@@ -289,5 +362,7 @@ class Executor:
         elif job.task is not None and not (course is not None and course.threads):
             if job.context.key is None:  # a keyed call runs to its end: its outcome must be known
                 job.task.cancel()
+        elif job.parked is not None:
+            pass  # as a keyed call
         else:  # a thread cannot be stopped: its slot stays taken until it ends
             self._finish(job, None, interrupted(job))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextvars import Context as Variables
 from typing import Any
 
 from resilient_rpc.context import Context
 from resilient_rpc.contract import Method
+from resilient_rpc.parking import Outcome
 from resilient_rpc.transport.base import Consumer, Delivery
 from resilient_rpc.transport.deadletters import DELIVERIES, Reason, broker_count, deliveries_of
 from resilient_rpc.transport.deadlines import NOWHERE
@@ -132,11 +134,13 @@ class Job:
         "letter",
         "method",
         "number",
+        "parked",
         "reply",
         "seconds",
         "started",
         "task",
         "timed_out",
+        "variables",
     )
 
     def __init__(
@@ -166,6 +170,9 @@ class Job:
         self.finished = False
         self.timed_out = False
         self.task: asyncio.Task[Any] | None = None
+        self.parked: Outcome | None = None
+        """What it waits for, or has waited for last, without a task."""
+        self.variables: Variables
 
     @property
     def unasked(self) -> bool:

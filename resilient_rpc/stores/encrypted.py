@@ -42,6 +42,11 @@ class EncryptedStore:
             if not callable(cipher) or inspect.iscoroutinefunction(cipher):
                 raise ConfigurationError(f"EncryptedStore.{name} must be a plain function, not {cipher!r:.200}")
 
+    @property
+    def parks(self) -> bool:
+        """As the store does."""
+        return getattr(self.store, "parks", False)
+
     async def begin(
         self, key: RecordKey, *, fingerprint: bytes, lease: float, ttl: float, on_takeover: OnTakeover = "rerun"
     ) -> Began:

@@ -9,6 +9,7 @@ from typing import Any
 
 from resilient_rpc.coalescer import Coalescer
 from resilient_rpc.loops import end_all
+from resilient_rpc.parking import Outcome
 from resilient_rpc.stores.base import New, TakenOver
 from resilient_rpc.stores.cluster import Cluster
 from resilient_rpc.stores.connect import Kind, RedisUrl
@@ -40,14 +41,15 @@ class Lane:
         self.nodes = _NODES[url.kind](url)
         self._timeout = timeout
         self._limit = flights
+        self._hurry = self._flush
         self._coalescer: Coalescer[Step] = Coalescer(self._loop, self._flush)
         self._flights: set[Flight] = set()
         self._disowning: set[asyncio.Task[None]] = set()
         self._beside: set[asyncio.Task[None]] = set()
 
-    def do(self, step: Step) -> asyncio.Future[Any]:
+    def do(self, step: Step) -> Outcome:
         """The outcome of a step. StoreError when there is none in time."""
-        future = step.future = self._loop.create_future()
+        future = step.future = Outcome(self._loop, self._hurry)
         self._coalescer.add(step)
         return future
 

@@ -9,7 +9,7 @@ import logging
 import secrets
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from resilient_rpc import forking
 from resilient_rpc.perloop import PerLoop
@@ -62,6 +62,8 @@ class RedisStore:
     """To each Redis, from each loop, at most."""
     max_payload: int = 4 << 20
     """Bytes of an answer that is kept, at most."""
+    parks: ClassVar[bool] = True
+    """Its steps are awaited as `parking.Outcome`, in frames of this library only."""
     _address: RedisUrl = field(init=False, repr=False)
     _lanes: PerLoop[Lane] = field(default_factory=PerLoop, init=False, repr=False)
     _owner: bytes = field(default=b"", init=False, repr=False)

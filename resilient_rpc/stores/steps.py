@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from resilient_rpc.parking import Outcome
 from resilient_rpc.stores.base import Busy, Mismatch, New, OnTakeover, Progress, Record, Replay, TakenOver, Unknown
 from resilient_rpc.stores.errors import CorruptRecord, StoreError
 from resilient_rpc.stores.faults import fault_of
@@ -38,7 +38,7 @@ class Step:
         """The outcome, once there is one."""
         self.until = 0.0
         """The loop's time at which it is given up."""
-        self.future: asyncio.Future[Any]
+        self.future: Outcome
 
     def settle(self, answer: Any) -> str:
         """Hand out what the script answered; what went wrong in a word, if it did."""
@@ -47,8 +47,7 @@ class Step:
         except StoreError as error:
             self.fail(error)
             return error.reason
-        if not self.future.done():
-            self.future.set_result(self.result)
+        self.future.settle(self.result)
         return ""
 
     def fail(self, error: StoreError) -> None:
@@ -56,8 +55,7 @@ class Step:
         self.result = error
         if self.lost:
             error.written = None
-        if not self.future.done():
-            self.future.set_exception(error)
+        self.future.fail(error)
 
 
 def begin(key: bytes, *, fingerprint: bytes, lease: int, ttl: int, on_takeover: OnTakeover, owner: bytes) -> Step:

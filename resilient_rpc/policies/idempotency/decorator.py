@@ -84,7 +84,7 @@ class _Served:
     """As `Served`, of a call that no server has a part in."""
 
     began = ended = 0
-    running = False
+    running = asking = False
     places = sys.maxsize
     replayed = False
     codec: Codec = MSGPACK

@@ -124,7 +124,8 @@ class Execution:
 
     async def _ask(self) -> Began | None:
         """What the store says; None: nothing, and the call may be executed all the same."""
-        rules = self._rules
+        rules, served = self._rules, self._served
+        served.asking = True
         try:
             return await ask(
                 self._call.runtime,
@@ -142,6 +143,8 @@ class Execution:
             self._failed("begin", error)
             if rules.on_store_error == "closed" or isinstance(error, CorruptRecord):
                 raise self._rejected("store", _unavailable(self._call.method, error)) from error
+        finally:
+            served.asking = False
         self._emit(PolicyBypassed, reason="store")
         return None
 
@@ -200,7 +203,8 @@ class Execution:
 
     async def _complete(self, epoch: int, kept: Kept) -> bool:
         """Record the outcome. False: another server has the record; a store that fails is not the caller's affair."""
-        rules = self._rules
+        rules, served = self._rules, self._served
+        served.asking = True
         try:
             stored = await ask(
                 self._call.runtime,
@@ -212,6 +216,8 @@ class Execution:
                 return await self._complete(epoch, keep_marker(kept.fingerprint, len(kept.payload)))
             self._settle(epoch, kept)
             return True
+        finally:
+            served.asking = False
         if not stored:
             self._emit(OwnershipLost, epoch=epoch, step="complete")
         return stored

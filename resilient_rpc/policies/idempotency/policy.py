@@ -120,6 +120,11 @@ class Idempotency:
         """Take over what is executed here, who waits for it, and the answers that the store has not taken."""
         object.__setattr__(self, "state", old.state)
 
+    @property
+    def parks(self) -> bool:
+        """Whether who waits for the store needs no task for it."""
+        return getattr(self.store, "parks", False)
+
     def is_abandoned(self, error: Exception) -> bool:
         """Whether a repeat executes again after this exception of the handler."""
         if isinstance(error, self._classes):

@@ -18,6 +18,8 @@ class Served(Protocol):
     """How often a policy has let the handler begin."""
     ended: int
     """How often the handler has ended."""
+    asking: bool
+    """It waits for the store, in frames that are all of this library."""
     replayed: bool
     """The caller is told that the answer is a repeated one."""
 
