@@ -71,6 +71,8 @@ class Intake:
     ) -> None:
         self._methods, self._limits, self._addresses, self._answer = methods, limits, addresses, answer
         self._plan = Plan(policies)
+        self._keepers: dict[str, Policy | None] = {}
+        """What keeps records of keys for a method, as far as it was looked for."""
         self.numbers = itertools.count(1)
         self._age = QueueAge()
         self._gatekeeper, self._own = gatekeeper, own
@@ -190,7 +192,11 @@ class Intake:
 
     def _repeatable(self, method: Method, key: str | None, safety: Safety, redelivered: bool) -> Safety:
         """The safety class of a call with a key, or that should have one, or was delivered before; or a refusal."""
-        keeper = self._plan.find(f"{self._methods.service}.{method.name}", RECORDS)
+        name = method.name
+        if name in self._keepers:
+            keeper = self._keepers[name]
+        else:
+            keeper = self._keepers[name] = self._plan.find(f"{self._methods.service}.{name}", RECORDS)
         if key is not None and keeper is not None:
             return safety if safety.repeatable else DEDUP
         if keeper is None and (key is not None or safety is DEDUP):

@@ -106,7 +106,7 @@ class RedisStore:
             lease=_milliseconds("lease", lease),
             ttl=_milliseconds("ttl", ttl),
             on_takeover=on_takeover,
-            owner=self._owner + b"%x" % next(self._numbers),
+            owner=b"%b%x" % (self._owner, next(self._numbers)),
         )
         began: Began = await self._lane().do(step)
         return began
@@ -122,7 +122,9 @@ class RedisStore:
         check_payload(payload)
         check_size(self, payload, self.max_payload)
         name = name_of(self.namespace, key)
-        return await self._done(steps.complete(name, epoch, payload, ok=ok, ttl=_milliseconds("ttl", ttl)))
+        step = steps.complete(name, epoch, payload, ok=ok, ttl=_milliseconds("ttl", ttl))
+        done: bool = await self._lane().do(step)
+        return done
 
     async def abandon(self, key: RecordKey, epoch: int) -> bool:
         """As `Store`."""

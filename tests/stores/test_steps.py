@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from resilient_rpc.parking import Outcome
 from resilient_rpc.stores import New, StoreUnavailable
 from resilient_rpc.stores.faults import unavailable
 from resilient_rpc.stores.scripts import DIGEST, SCRIPT
@@ -12,7 +15,7 @@ def test_who_is_gone_gets_neither_answer_nor_error() -> None:
     async def main() -> None:
         answered, failed = get(b"a"), get(b"b")
         for step in (answered, failed):
-            step.future = asyncio.get_running_loop().create_future()
+            step.future = Outcome(asyncio.get_running_loop(), lambda: None)
             step.future.cancel()
         assert answered.settle([b"I", 7]) == ""
         failed.fail(unavailable("down", sent=False))
@@ -25,12 +28,12 @@ def test_who_is_gone_gets_neither_answer_nor_error() -> None:
 def test_after_a_lost_attempt_no_error_says_that_nothing_was_written() -> None:
     async def main() -> None:
         step = get(b"a")
-        step.future = asyncio.get_running_loop().create_future()
+        step.future = Outcome(asyncio.get_running_loop(), lambda: None)
         step.lost = True
         assert step.settle([b"F", b"OOM command not allowed"]) == "full"
-        error = step.future.exception()
-        assert isinstance(error, StoreUnavailable)
-        assert error.written is None
+        with pytest.raises(StoreUnavailable) as caught:
+            await step.future
+        assert caught.value.written is None
 
     asyncio.run(main())
 

@@ -9,14 +9,14 @@ from resilient_rpc.policies.idempotency.replies import Kept
 from resilient_rpc.stores.base import RecordKey
 
 
-class Flight(Pending[Kept | None]):
-    """Settled with the answer, or with None: there is none, and whoever waits asks the store."""
+class Flight:
+    """One execution. `answer`, where somebody waits for it: settled with it, or with None: ask the store."""
 
-    __slots__ = ("fingerprint",)
+    __slots__ = ("answer", "fingerprint")
 
     def __init__(self, fingerprint: bytes) -> None:
-        super().__init__()
         self.fingerprint = fingerprint
+        self.answer: Pending[Kept | None] | None = None
 
 
 class Flights:
@@ -33,13 +33,23 @@ class Flights:
         """The one of this key."""
         return self._known.get(key)
 
+    def join(self, key: RecordKey) -> Pending[Kept | None] | None:
+        """The answer of the one of this key, to wait for; None: there is none under way."""
+        with self._lock:
+            flight = self._known.get(key)
+            if flight is None:
+                return None
+            if flight.answer is None:
+                flight.answer = Pending()
+            return flight.answer
+
     def begin(self, key: RecordKey, fingerprint: bytes) -> Flight:
         """One that has begun. It takes the place of one that has lost its record, and whose end nobody waits for."""
         flight = Flight(fingerprint)
         with self._lock:
             before, self._known[key] = self._known.get(key), flight
         if before is not None:
-            before.set(None)
+            _tell(before, None)
         return flight
 
     def end(self, key: RecordKey, flight: Flight, kept: Kept | None) -> None:
@@ -47,4 +57,9 @@ class Flights:
         with self._lock:
             if self._known.get(key) is flight:
                 del self._known[key]
-        flight.set(kept)
+        _tell(flight, kept)
+
+
+def _tell(flight: Flight, kept: Kept | None) -> None:
+    if flight.answer is not None:  # nobody joins it any more: it is not known
+        flight.answer.set(kept)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from resilient_rpc.errors import EXECUTED, INTERNAL_ERROR, InProgress, ProtocolError, RemoteError
 from resilient_rpc.policies.idempotency.replies import Kept, keep_error, keep_result
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from resilient_rpc.policy import Handler
 
 
-class Outcome(NamedTuple):
+class Outcome(Struct, frozen=True):
     """How the handler ended. `kept`: what the record is to hold; None: it is to be abandoned, or left alone."""
 
     kept: Kept | None

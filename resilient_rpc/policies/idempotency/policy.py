@@ -148,7 +148,8 @@ class Idempotency:
             raise UsageError(
                 f"{call.method}: Idempotency keeps records for a server; it cannot stand in a client's chain"
             )
-        self.state.close_with(call.runtime, self.store, self.leases)
+        if call.runtime is not self.state.latest:
+            self.state.close_with(call.runtime, self.store, self.leases)
         service, _, method = call.method.partition(".")
         fingerprint = fingerprint_of(call.method, served.params)
         record = RecordKey(served.tenant, service, method, key)

@@ -6,10 +6,10 @@ same bytes, whatever they mean. An error is kept as what the wire says of it: co
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from resilient_rpc.errors import (
     EXECUTED,
@@ -33,7 +33,7 @@ _CERTAINTIES: dict[Any, Certainty] = {True: EXECUTED, False: NOT_EXECUTED, None:
 _read_fault = msgspec.msgpack.Decoder(ErrorBody).decode
 
 
-class Kept(NamedTuple):
+class Kept(Struct, frozen=True, gc=False):
     """An answer, and what it is the answer to."""
 
     fingerprint: bytes

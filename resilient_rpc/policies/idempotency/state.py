@@ -41,7 +41,7 @@ class State:
     def _begin_anew(self) -> None:
         self._lock = threading.Lock()
         self._closers = weakref.WeakSet()
-        self._latest: Runtime | None = None
+        self.latest: Runtime | None = None
         """Of the call before: mostly that of the next one, too, and a look into the set takes a microsecond."""
         self.flights, self.local, self.waiting = Flights(), Local(self.local_records), 0
         self._unsettled: set[Pending[None]] = set()
@@ -74,10 +74,8 @@ class State:
 
     def close_with(self, runtime: Runtime, store: Store, leases: Leases) -> None:
         """Have the store close what belongs to the loop of `runtime` when the server that it is of stops."""
-        if runtime is self._latest:
-            return
         with self._lock:
-            self._latest = runtime
+            self.latest = runtime
             known = runtime in self._closers
             self._closers.add(runtime)
         if not known:
@@ -90,7 +88,7 @@ class State:
         finally:
             with self._lock:
                 self._closers.discard(runtime)
-                self._latest = None
+                self.latest = None
                 last = not self._closers
             if last:
                 await self._settle(runtime)

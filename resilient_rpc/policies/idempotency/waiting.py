@@ -48,11 +48,11 @@ class Wait:
         runtime, flights = self._call.runtime, self._rules.state.flights
         pause = FIRST
         while (left := self._until - runtime.now()) > 0:
-            flight = flights.of(self._key)
-            if flight is not None:
-                if await runtime.wait((flight,), left) is None:
+            answer = flights.join(self._key)
+            if answer is not None:
+                if await runtime.wait((answer,), left) is None:
                     break
-                return flight.result()
+                return answer.result()
             await runtime.sleep(min(pause * (0.5 + self._rules.random() / 2), left))
             pause = min(2 * pause, LONGEST)
             found = await self._look()

@@ -30,7 +30,7 @@ class Course:
         self.context, self.params, self.tenant, self.codec = context, params, tenant, codec
         self.began = self.ended = self.stepped_out = self.stepped_in = 0
         self.replayed = False
-        self.running = False
+        self.running = self.asking = False
         self.places = 1000
         self.recorded: float | None = None
 

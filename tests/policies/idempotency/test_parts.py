@@ -158,16 +158,22 @@ def test_a_flight_is_found_until_it_ends() -> None:
     flights, kept = Flights(), Kept(MARK, b"J1", True)
     flight = flights.begin(KEY, MARK)
     assert flights.of(KEY) is flight
+    answer = flights.join(KEY)
+    assert answer is not None
+    assert flights.join(KEY) is answer
     flights.end(KEY, flight, kept)
     flights.end(KEY, flight, None)
-    assert flights.of(KEY) is None
-    assert flight.result() is kept
+    assert flights.of(KEY) is flights.join(KEY) is None
+    assert answer.result() is kept
 
 
 def test_who_waits_for_one_that_was_taken_over_here_looks_again() -> None:
     flights = Flights()
-    late, taken = flights.begin(KEY, MARK), flights.begin(KEY, MARK)
-    assert late.result() is None
+    late = flights.begin(KEY, MARK)
+    answer = flights.join(KEY)
+    taken = flights.begin(KEY, MARK)
+    assert answer is not None
+    assert answer.result() is None
     flights.end(KEY, late, None)
     assert flights.of(KEY) is taken
     assert len(flights) == 1
