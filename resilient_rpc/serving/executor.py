@@ -25,6 +25,8 @@ from resilient_rpc.serving.threads import Threads
 from resilient_rpc.transport.deadlines import Deadlines
 
 log = logging.getLogger(__name__)
+TOGETHER = 32
+"""Parked calls whose questions are sent together at most: while these are answered, the next ones begin."""
 HOLD = 0.01
 """Seconds for which calls that never wait may hold the loop together."""
 Done = Callable[[Job, Any, "BaseException | None"], None]
@@ -62,6 +64,8 @@ class Executor:
         self._resumable: deque[Job] = deque()
         """Calls that were parked, and can go on."""
         self._hurry: Callable[[], None] | None = None
+        self._asking = 0
+        """Calls parked since what they asked for was sent."""
         self._starters = 0
         """Tasks that are about to take, or are taking, calls that have not waited for anything."""
         self._together = False
@@ -246,6 +250,9 @@ class Executor:
         if self._hurry is not outcome.hurry:
             self._ask()
             self._hurry = outcome.hurry
+        self._asking += 1
+        if self._asking >= TOGETHER:
+            self._ask()
 
     def _woken(self, job: Job) -> None:
         self._resumable.append(job)
@@ -263,7 +270,7 @@ class Executor:
 
     def _ask(self) -> None:
         """What was asked for by calls that are parked now need not wait for the turn's end."""
-        hurry, self._hurry = self._hurry, None
+        hurry, self._hurry, self._asking = self._hurry, None, 0
         if hurry is not None:
             hurry()
 
