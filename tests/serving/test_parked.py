@@ -12,7 +12,7 @@ from resilient_rpc import AsyncClient, Context, Server
 from resilient_rpc.errors import DependencyUnavailable, InProgress, RpcError
 from resilient_rpc.parking import Outcome
 from resilient_rpc.policies import Idempotency
-from resilient_rpc.serving.executor import TOGETHER
+from resilient_rpc.serving import executor
 from resilient_rpc.stores import EncryptedStore, MemoryStore, RecordKey, StoreUnavailable
 from tests.waiting import PATIENCE, turns
 
@@ -134,30 +134,20 @@ def test_calls_that_wait_for_the_store_have_no_task(service: str, encrypted: boo
     asyncio.run(main())
 
 
-def test_what_they_ask_for_is_sent_when_all_have_asked_or_so_many_of_them(service: str) -> None:
+def test_what_they_ask_for_is_sent_before_too_many_of_them_wait(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "TOGETHER", 2)
+
     async def test(shop: Shop, store: Held) -> None:
-        await _learned(shop, store)
-        calls = [shop.call("buy", f"{number}", item=number) for number in range(TOGETHER + 5)]
-        await store.has_been_asked(TOGETHER + 5)
+        calls = [shop.call("buy", f"{number}", item=number) for number in range(21)]
+        await store.has_been_asked(21)
         await some_turns()
-        assert store.hurried[-1] == TOGETHER + 5
-        assert max(b - a for a, b in zip([0, *store.hurried], store.hurried, strict=False)) <= TOGETHER
+        assert store.hurried[-1] == 21
+        assert max(b - a for a, b in zip([0, *store.hurried], store.hurried, strict=False)) <= 2
         store.free = True
         store.let_go()
         await asyncio.gather(*calls)
 
     play(test, service, Held())
-
-
-async def _learned(shop: Shop, store: Held) -> None:
-    """The client knows that calls may be joined."""
-    for number in range(3):
-        call = shop.call("buy", f"first-{number}", item=number)
-        for _ in range(2):
-            await store.has_been_asked(1)
-            store.let_go()
-        await call
-    store.hurried.clear()
 
 
 def test_every_handler_has_a_task_that_it_may_limit(service: str) -> None:
