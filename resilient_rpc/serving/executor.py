@@ -29,6 +29,7 @@ TOGETHER = 32
 """Parked calls whose questions are sent together at most: while these are answered, the next ones begin."""
 HOLD = 0.01
 """Seconds for which calls that never wait may hold the loop together."""
+ENDED: Any = object()
 Done = Callable[[Job, Any, "BaseException | None"], None]
 Future = asyncio.Future[tuple[Any, "Exception | None"]]
 
@@ -186,7 +187,8 @@ class Executor:
                 self._ask()
                 await asyncio.sleep(0)
         self._starters -= 1
-        self._ask()
+        if self._asking:
+            self._ask()
         if not self._starters:
             self._worked_off()  # all that came together is answered: the answers need not wait for another turn
         self._pump()
@@ -195,7 +197,7 @@ class Executor:
         self, job: Job, task: asyncio.Task[None], step: Callable[[Any], Any], argument: Job | None
     ) -> Waiting | None:
         """Run it to its end, or to where it waits: then the rest of it, unless it needs no task to wait."""
-        result, error = None, None
+        awaited, result, error = ENDED, None, None
         begin = time.perf_counter()
         try:
             awaited = job.variables.run(step, argument)
@@ -203,15 +205,18 @@ class Executor:
             result = stop.value
         except BaseException as raised:
             error = contained(job, raised)
-        else:
-            self._took(job, time.perf_counter() - begin)
+        seconds = time.perf_counter() - begin
+        job.busy += seconds
+        self._held += seconds
+        if seconds > BLOCKED:
+            self._blocked(job, seconds)
+        if awaited is not ENDED:
             course = job.course
             if course is not None and course.asking and course.parks and type(awaited) is Outcome:
                 self._park(job, awaited)
                 return None
             self._suspend(job, task)
             return Waiting(awaited, job.variables, self._blocked, job)
-        self._took(job, time.perf_counter() - begin)
         self._together = False
         if job.parked is not None:
             self._leave(job)
@@ -220,12 +225,6 @@ class Executor:
             self.scheduler.leave(job)
         self._finish(job, result, error)
         return None
-
-    def _took(self, job: Job, seconds: float) -> None:
-        job.busy += seconds
-        self._held += seconds
-        if seconds > BLOCKED:
-            self._blocked(job, seconds)
 
     def _suspend(self, job: Job, task: asyncio.Task[None]) -> None:
         """It waits for something: others may start, and its deadline is watched."""

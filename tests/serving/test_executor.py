@@ -19,7 +19,9 @@ from resilient_rpc.call import Safety
 from resilient_rpc.context import Context, current_context
 from resilient_rpc.contract import Binder, Method
 from resilient_rpc.errors import Expired, Interrupted
-from resilient_rpc.serving.executor import Executor
+from resilient_rpc.parking import Outcome
+from resilient_rpc.serving.around import Course
+from resilient_rpc.serving.executor import TOGETHER, Executor
 from resilient_rpc.serving.job import Job, Letter
 from resilient_rpc.transport.base import Delivery
 from resilient_rpc.wire.codec import JSON
@@ -754,3 +756,32 @@ def test_a_thread_that_ends_after_the_loop_disturbs_nobody() -> None:
     asyncio.run(main())
     gate.set()
     assert ended.wait(PATIENCE)
+
+
+def test_what_parked_calls_ask_for_is_sent_before_too_many_of_them_have_asked() -> None:
+    asked: list[Outcome] = []
+    sent: list[int] = []
+
+    def send() -> None:
+        sent.append(len(asked))
+
+    async def asks() -> Any:
+        asked.append(Outcome(asyncio.get_running_loop(), send))
+        return await asked[-1]
+
+    async def main() -> None:
+        bench = Bench(100)
+        jobs = [bench.job(asks) for _ in range(2 * TOGETHER + 5)]
+        for job in jobs:
+            job.course = Course(job, bench.executor, "default", parks=True)
+            job.course.asking = True
+        bench.executor.add(jobs)
+        await turns(lambda: len(asked) == len(jobs))
+        assert len(bench.executor.held()) == len(jobs)
+        for number, outcome in enumerate(asked):
+            outcome.settle(number)
+        assert await bench.ended(*jobs) == [(number, None) for number in range(len(jobs))]
+        await bench.idle()
+
+    scenario(main)()
+    assert sent == [TOGETHER, 2 * TOGETHER, 2 * TOGETHER + 5]

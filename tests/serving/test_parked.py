@@ -12,7 +12,6 @@ from resilient_rpc import AsyncClient, Context, Server
 from resilient_rpc.errors import DependencyUnavailable, InProgress, RpcError
 from resilient_rpc.parking import Outcome
 from resilient_rpc.policies import Idempotency
-from resilient_rpc.serving import executor
 from resilient_rpc.stores import EncryptedStore, MemoryStore, RecordKey, StoreUnavailable
 from tests.waiting import PATIENCE, turns
 
@@ -24,8 +23,6 @@ class Held:
         self.parks = parks
         self._records = MemoryStore()
         self.asked: list[Outcome] = []
-        self.hurried: list[int] = []
-        """How many steps had been asked for each time that they were to be sent."""
         self.free = False
 
     async def begin(self, key: RecordKey, **settings: Any) -> Any:
@@ -50,12 +47,9 @@ class Held:
     async def _turn(self) -> None:
         if self.free:
             return
-        outcome = Outcome(asyncio.get_running_loop(), self._hurry)
+        outcome = Outcome(asyncio.get_running_loop(), lambda: None)
         self.asked.append(outcome)
         await outcome
-
-    def _hurry(self) -> None:
-        self.hurried.append(len(self.asked))
 
 
 async def some_turns() -> None:
@@ -132,22 +126,6 @@ def test_calls_that_wait_for_the_store_have_no_task(service: str, encrypted: boo
         assert await tasks_of(parks=True) == await tasks_of(parks=False) - 20
 
     asyncio.run(main())
-
-
-def test_what_they_ask_for_is_sent_before_too_many_of_them_wait(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executor, "TOGETHER", 2)
-
-    async def test(shop: Shop, store: Held) -> None:
-        calls = [shop.call("buy", f"{number}", item=number) for number in range(21)]
-        await store.has_been_asked(21)
-        await some_turns()
-        assert store.hurried[-1] == 21
-        assert max(b - a for a, b in zip([0, *store.hurried], store.hurried, strict=False)) <= 2
-        store.free = True
-        store.let_go()
-        await asyncio.gather(*calls)
-
-    play(test, service, Held())
 
 
 def test_every_handler_has_a_task_that_it_may_limit(service: str) -> None:
