@@ -11,13 +11,18 @@ from resilient_rpc.errors import NOT_EXECUTED, Expired, Interrupted, ProtocolErr
 from resilient_rpc.hub import Events
 from resilient_rpc.serving.forwards import Forward, Forwards
 from resilient_rpc.serving.job import Death, Letter
+from resilient_rpc.serving.ration import Ration
 from resilient_rpc.transport.base import QueueSpec
 from resilient_rpc.transport.deadletters import DELIVERIES, PARTIAL, Reason, label
 from resilient_rpc.transport.properties import decode_headers
-from resilient_rpc.transport.topology import dead_queue, expired_queue
+from resilient_rpc.transport.topology import DEAD_EXCHANGE, DEAD_LETTER, dead_queue, expired_queue
 from resilient_rpc.transport.users import Users
 
 PERSISTENT = 2
+LABELLED, EVERY = 50, 0.5
+"""So many of those that nobody has to look at one by one are labelled at once, and one more in so many seconds."""
+UNREAD: tuple[Reason, ...] = ("malformed", "refused")
+"""Why a letter is dead of which nothing was begun, and whose sender cannot be told: anybody can send any number."""
 Settle = Callable[[Letter, bool], None]
 
 
@@ -57,14 +62,40 @@ class DeadLetters:
         """Whether some calls can be cut out of a batch."""
         self.count = 0
         """Dead letters that were sent."""
+        self._labels: Ration | None = None
+        """How many of the `UNREAD` are labelled; None: all, for the broker would not keep the others."""
+        if queue.declared and queue.arguments.get(DEAD_LETTER, DEAD_EXCHANGE) == DEAD_EXCHANGE:
+            self._labels = Ration(LABELLED, 1 / EVERY)
 
     def bury(self, letter: Letter) -> None:
-        """Send what is dead of a letter (`letter.deaths`), in one message."""
+        """Send what is dead of a letter (`letter.deaths`), in one message.
+
+        A label costs as much as ten calls, and a confirm that the acks of others wait behind. Where they come in
+        numbers, the broker is told to take the letter to the same queue, which costs next to nothing.
+        """
+        reason, error = _worst(letter.deaths)
+        whole = not letter.batch or {at for at, _, _ in letter.deaths} in ({-1}, set(range(letter.calls)))
+        if whole and reason in UNREAD and self._labels is not None and not self._labels.take():
+            self._settle(letter, False)
+        else:
+            self._send_labelled(letter, reason, error, whole=whole)
+        self.count += 1
+        if self._hub.wants(events.DeadLettered):
+            self._hub.emit(
+                events.DeadLettered(
+                    reason=reason,
+                    method=_method(letter),
+                    attempts=letter.attempts,
+                    error=error,
+                    calls=len(letter.deaths),
+                )
+            )
+
+    def _send_labelled(self, letter: Letter, reason: Reason, error: BaseException | None, *, whole: bool) -> None:
         deaths, delivery = letter.deaths, letter.delivery
-        reason, error = _worst(deaths)
         headers = label(reason, error, queue=self._queue.name, attempts=letter.attempts, server=self._server)
         body, correlation = delivery.body, letter.correlation_id or ""
-        if letter.batch and {at for at, _, _ in deaths} not in ({-1}, set(range(letter.calls))):
+        if not whole:
             if self.cuttable:
                 body, suffix = _cut(letter, sorted({at for at, _, _ in deaths}))
                 headers["rpc-calls"] = len({at for at, _, _ in deaths})
@@ -83,13 +114,6 @@ class DeadLetters:
         )
         target = expired_queue if reason == "expired" else dead_queue
         self._send(letter, target(self._queue.main or self._queue.name), body, properties, correlation)
-        self.count += 1
-        if self._hub.wants(events.DeadLettered):
-            self._hub.emit(
-                events.DeadLettered(
-                    reason=reason, method=_method(letter), attempts=letter.attempts, error=error, calls=len(deaths)
-                )
-            )
 
     def return_to_sender(self, letter: Letter) -> None:
         """Put it back into its queue as it came, to be taken by another server as if for the first time."""

@@ -15,6 +15,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from resilient_rpc.serving.ration import Ration
 from resilient_rpc.transport.base import DIRECT_REPLY
 
 INTERNAL_ERROR = 541
@@ -100,13 +101,13 @@ class Doubts(Generic[P]):
     ) -> None:
         self.active = False
         """Whether a connection was lost by an address; the sender asks nothing before that."""
-        self._bans, self._later, self._clock = bans, later, clock
+        self._bans, self._later = bans, later
         self._proven: set[Origin] = set()
         self._retried: set[Origin] = set()
         """Among those that wait: they were good once, or nobody knew better. They are tried without delay."""
         self._waiting: OrderedDict[Origin, list[P]] = OrderedDict()
         self._trial: tuple[Origin, P] | None = None
-        self._tokens, self._counted = float(BURST), clock()
+        self._trials = Ration(BURST, 1 / EVERY, clock)
 
     @property
     def pending(self) -> int:
@@ -140,7 +141,8 @@ class Doubts(Generic[P]):
             return None
         origin = next((each for each in waiting if each in self._retried), None)
         if origin is None:
-            if not self._take_token():
+            if not self._trials.take():
+                self._later(self._trials.wait())
                 return None
             origin = waiting[0]
         message = self._waiting[origin].pop(0)
@@ -180,13 +182,3 @@ class Doubts(Generic[P]):
         for origin, _ in doubted.most_common():  # whoever has many is likely to be in order
             self._waiting.setdefault(origin, [])
         return []
-
-    def _take_token(self) -> bool:
-        now = self._clock()
-        self._tokens = min(self._tokens + (now - self._counted) / EVERY, BURST)
-        self._counted = now
-        if self._tokens < 1:
-            self._later((1 - self._tokens) * EVERY)
-            return False
-        self._tokens -= 1
-        return True

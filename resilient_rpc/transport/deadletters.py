@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import traceback
+from collections import deque
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, Literal
@@ -21,7 +23,8 @@ DELIVERIES = "x-rpc-deliveries"
 """How often the message came back before this copy of it was made. No `rpc-` header: signatures cover those."""
 PASSED = "x-rpc-passed"
 """How often an event was left to other servers of its service."""
-BROKERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
+BROKER_COUNT = "x-delivery-count"
+BROKERS = ("x-death", "x-first-death-", "x-last-death-", BROKER_COUNT, "x-acquired-count")
 """What the broker notes of a message's way; a copy begins a new one."""
 MAX_FRAMES, MAX_STACK, MAX_TYPE = 20, 4_096, 200
 MAX_DELIVERIES = 2**31
@@ -49,9 +52,16 @@ def label(reason: Reason, error: BaseException | None, *, queue: str, attempts: 
 
 def stack_of(error: BaseException) -> str:
     """Where it was raised, the innermost frame last: file, line and function, no source and no values."""
-    frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
-    lines = [f"{'/'.join(PurePath(frame.filename).parts[-2:])}:{frame.lineno} {frame.name}" for frame in frames]
+    lines: deque[str] = deque(maxlen=MAX_FRAMES)
+    # Not traceback.extract_tb: it looks at every source file on the disk.
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        lines.append(f"{_short(frame.f_code.co_filename)}:{line} {frame.f_code.co_name}")
     return "\n".join(lines)[-MAX_STACK:]
+
+
+@functools.lru_cache(maxsize=1_000)
+def _short(file: str) -> str:
+    return "/".join(PurePath(file).parts[-2:])
 
 
 def deliveries_of(delivery: Delivery) -> int:
@@ -73,11 +83,7 @@ def number_in(delivery: Delivery, header: str) -> int:
 
 def broker_count(delivery: Delivery) -> int:
     """How often it came back, as a quorum queue says."""
-    try:
-        found = decode_headers(delivery.properties.get("headers", b"")).get("x-delivery-count")
-    except MalformedMessage:
-        return 0
-    return found if type(found) is int and found >= 0 else 0
+    return number_in(delivery, BROKER_COUNT)
 
 
 def copied(delivery: Delivery, headers: Mapping[str, Any], *, drop: tuple[str, ...] = (), **changes: Any) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -20,10 +21,14 @@ from resilient_rpc.errors import (
     TooLarge,
 )
 from resilient_rpc.events import DeadLettered
-from resilient_rpc.serving.deadletters import reason_of
+from resilient_rpc.serving.deadletters import LABELLED, DeadLetters, reason_of
 from resilient_rpc.serving.forwards import Forwards
+from resilient_rpc.serving.job import Letter
+from resilient_rpc.transport.base import Delivery, QueueSpec
 from resilient_rpc.transport.memory.consumer import MemoryConsumer
 from resilient_rpc.transport.properties import decode_headers, encode_properties
+from resilient_rpc.transport.users import Users
+from resilient_rpc.wire.codec import JSON
 from tests.serving.bench import OURS, QUEUE, Bench, bench, call, notification
 from tests.serving.test_door import Witness
 from tests.waiting import turns
@@ -112,6 +117,43 @@ def test_headers_that_are_broken_name_no_method_and_spoil_nothing() -> None:
         assert [event.method for event in b.events if isinstance(event, DeadLettered)] == [""]
         [(body, headers)] = letters(b)
         assert (body, headers["rpc-dead-reason"]) == (b"garbage", "malformed")
+
+    run(scenario)
+
+
+def test_a_flood_of_what_nobody_can_be_told_of_is_buried_by_the_broker_but_for_the_first() -> None:
+    async def scenario(b: Bench) -> None:
+        serving = await b.serve()
+        for _ in range(LABELLED):
+            b.send(b"garbage", reply_to=None)
+        b.send(notification("nope"), reply_to=None)
+        b.send(notification("fail"), reply_to=None)
+        b.send([notification("nope"), notification("note")], reply_to=None)
+        await b.settled()
+        reasons = Counter(headers.get("rpc-dead-reason", "") for _, headers in letters(b))
+        assert reasons == {"malformed": LABELLED, "failed": 1, "": 1, "refused": 1}, "what was begun, or is cut, is not"
+        assert serving.health()["dead_lettered"] == LABELLED + 3
+        assert Counter(b.dead()) == {"malformed": LABELLED, "refused": 2, "failed": 1}
+
+    run(scenario)
+
+
+def test_where_the_broker_would_drop_it_every_letter_is_labelled() -> None:
+    async def scenario(b: Bench) -> None:
+        serving = await b.serve()
+        other = QueueSpec(name=QUEUE, service="shop", arguments={"x-dead-letter-exchange": None})
+        for queue, whole in ((QueueSpec(name=QUEUE, service="shop"), False), (other, True)):
+            users, forwards = Users(None), serving.outbox.forwards
+            dead = DeadLetters(queue, "server", forwards, users, b.hub, lambda *_: None, cuttable=True)
+            sent = forwards.pending
+            for _ in range(2 * LABELLED):
+                letter = Letter(
+                    b.client, Delivery(1, False, {}, b"x"), reply_to="", correlation_id="", codec=JSON, ours=False
+                )
+                letter.deaths.append((-1, "malformed", None))
+                dead.bury(letter)
+            assert (forwards.pending - sent == 2 * LABELLED) is whole
+        await turns(lambda: not serving.outbox.pending)
 
     run(scenario)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 Send = Callable[[int, bool], None]
+LEISURE = 0.02
+"""Seconds that a rejection waits for acks to go with: nobody waits for it, and alone it costs a system call."""
 
 
 class Acks:
@@ -14,11 +16,22 @@ class Acks:
     few. Tags are the channel's: they count from 1, without a gap.
     """
 
-    __slots__ = ("_due", "_later", "_low", "_send", "_settled", "_waiting")
+    __slots__ = ("_due", "_later", "_low", "_reject", "_rejected", "_send", "_settled", "_some_time", "_waiting")
 
-    def __init__(self, later: Callable[[Callable[[], None]], object], send: Send) -> None:
-        """`later`: the loop's call_soon; `send`: one frame, tag and `multiple`."""
-        self._later, self._send = later, send
+    def __init__(
+        self,
+        later: Callable[[Callable[[], None]], object],
+        send: Send,
+        *,
+        some_time: Callable[[float, Callable[[], None]], object] = lambda _seconds, flush: flush(),
+        reject: Callable[[int], None] = lambda _tag: None,
+    ) -> None:
+        """`later`: the loop's call_soon; `send`: one frame, tag and `multiple`.
+
+        `some_time`: its call_later; `reject`: one frame that has the broker bury a message. For those who `reject`.
+        """
+        self._later, self._send, self._some_time, self._reject = later, send, some_time, reject
+        self._rejected: list[int] = []
         self._low = 1
         """The oldest tag that is not settled."""
         self._waiting: set[int] = set()
@@ -33,6 +46,12 @@ class Acks:
             self._due = True
             self._later(self.flush)
 
+    def reject(self, tag: int) -> None:
+        """Have the broker bury it, with the next acks."""
+        self._rejected.append(tag)
+        if len(self._rejected) == 1:
+            self._some_time(LEISURE, self.flush)
+
     def skip(self, tag: int) -> None:
         """It was settled otherwise (nack)."""
         self._settled.add(tag)
@@ -40,6 +59,11 @@ class Acks:
     def flush(self) -> None:
         """Send what was gathered."""
         self._due = False
+        if self._rejected:  # first: an ack with `multiple` would take them along
+            for tag in self._rejected:
+                self._reject(tag)
+            self._settled.update(self._rejected)
+            self._rejected.clear()
         waiting, settled, low = self._waiting, self._settled, self._low
         last = count = 0
         while True:

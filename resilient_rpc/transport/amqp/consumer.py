@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -45,8 +46,11 @@ class AmqpConsumer(Session):
 
     def nack(self, tag: int, *, requeue: bool) -> None:
         """See `transport.base.Consumer`."""
-        self._acks.skip(tag)
-        self._lane.nack(tag, requeue=requeue)
+        if requeue:
+            self._acks.skip(tag)
+            self._lane.nack(tag, requeue=True)
+        else:
+            self._acks.reject(tag)
 
     async def cancel(self) -> None:
         """See `transport.base.Consumer`."""
@@ -67,7 +71,10 @@ class AmqpConsumer(Session):
         await super().close()
 
     async def _set_up(self) -> None:
-        self._acks = Acks(asyncio.get_running_loop().call_soon, self._lane.ack)
+        loop, lane = asyncio.get_running_loop(), self._lane
+        self._acks = Acks(
+            loop.call_soon, lane.ack, some_time=loop.call_later, reject=functools.partial(lane.nack, requeue=False)
+        )
         self._reports.delivered = lambda delivery: self._tell(self._events.delivered, delivery)
         before, needed = _parted(topology(self._spec), self._spec.name)
         await self._declare_apart(before)

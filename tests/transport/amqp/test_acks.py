@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_rpc.transport.amqp.acks import Acks
+from resilient_rpc.transport.amqp.acks import LEISURE, Acks
 
 
 class Broker:
@@ -51,6 +53,31 @@ def test_what_is_done_before_an_older_one_is_acked_at_once_and_alone() -> None:
     mine.add(2)
     mine.flush()
     assert (broker.unacked, broker.frames) == (set(), 3)
+
+
+def test_what_is_rejected_goes_with_the_next_acks_and_before_them() -> None:
+    broker = Broker(4)
+    later: list[float] = []
+    mine = Acks(lambda _: None, broker.ack, some_time=lambda wait, _: later.append(wait), reject=broker.nack)
+    mine.reject(2)
+    mine.reject(3)
+    assert (broker.unacked, later) == ({1, 2, 3, 4}, [LEISURE])
+    mine.add(1)
+    mine.add(4)
+    mine.flush()
+    assert (broker.unacked, broker.frames) == (set(), 1)
+
+
+def test_what_is_rejected_alone_does_not_wait_for_ever() -> None:
+    broker = Broker(2)
+    timers: list[Callable[[], None]] = []
+    mine = Acks(lambda _: None, broker.ack, some_time=lambda _, flush: timers.append(flush), reject=broker.nack)
+    mine.reject(2)
+    timers.pop()()
+    assert broker.unacked == {1}
+    mine.reject(1)
+    timers.pop()()
+    assert not broker.unacked
 
 
 @given(st.data())
