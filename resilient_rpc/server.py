@@ -52,7 +52,8 @@ class Server(Registering):
     ``require_user_id``: refuse requests without the property ``user_id``, which clients send with
     ``Client(user_id=True)`` and the broker checks; that user is then the tenant, and the handler's
     ``Context.principal``. ``broadcasts``: hear what clients `broadcast`, by an exclusive queue of this server's own.
-    ``backlog_limit``: messages in the queue from which on `QueueLimit` is announced (default: its ``max_length``).
+    ``backlog_limit``: messages in the queue from which on `QueueLimit` is announced (default: its ``max_length``); the
+    same for the queue of the events that it subscribes to.
     ``admission``: which calls a busy server refuses at once; None: it lets all of them wait. ``allow``: a plain
     function of a call's `Context` that says whether it may be made; a false result, or an exception, refuses it.
     Constructing it does no I/O.
@@ -202,7 +203,8 @@ class Server(Registering):
         """What a probe wants to know; `consuming` is the answer to "is it up".
 
         It does not wait: `backlog` and `consumers`, of the queue, are as old as the question before this one (None at
-        the first), or a second, where there is a limit to watch. `backlog()` asks the broker.
+        the first), or a second, where there is a limit to watch. `backlog()` asks the broker. `event_backlog`, of the
+        queue of the events, is there where the service subscribes to any.
         """
         serving = self._serving
         return {"service": self.service, "server": self.name} | (

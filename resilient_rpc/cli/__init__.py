@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from resilient_rpc.cli import bench, call, dead, demo, discover, probes, serve, version
+from resilient_rpc.cli import bench, call, dead, demo, discover, probes, publish, serve, version
 
 app = typer.Typer(
     help="RPC over RabbitMQ for services that must not lose, repeat or hang on a call.",
@@ -15,6 +15,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("call", epilog=call.EXIT_CODES)(call.call)
+app.command("publish", epilog=publish.EXIT_CODES)(publish.publish)
 app.command("ping", epilog=probes.EXIT_CODES)(probes.ping)
 app.command("health", epilog=probes.EXIT_CODES)(probes.health)
 app.command("discover", epilog=call.EXIT_CODES)(discover.discover)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
 
 from resilient_rpc.call import Safety
-from resilient_rpc.cli.fail import USAGE, exit_code, fail
+from resilient_rpc.cli.arguments import ARGUMENTS, read_arguments
+from resilient_rpc.cli.fail import exit_code, fail
 from resilient_rpc.cli.options import Environment, Prefix, Url, Version
 from resilient_rpc.client import Client
 from resilient_rpc.errors import RpcError
@@ -23,9 +23,7 @@ EXIT_CODES = (
 
 def call(
     method: Annotated[str, typer.Argument(help="service.method", metavar="METHOD", show_default=False)],
-    params: Annotated[
-        str, typer.Argument(help="Arguments: a JSON object or array; - reads them from stdin.", metavar="[JSON]")
-    ] = "{}",
+    params: Annotated[str, typer.Argument(help=ARGUMENTS, metavar="[JSON]")] = "{}",
     *,
     url: Url,
     timeout: Annotated[float, typer.Option(help="Seconds until the call ends, one way or the other.")] = 30.0,
@@ -40,20 +38,10 @@ def call(
     ] = None,
 ) -> None:
     """Call a method, and print its result as JSON."""
-    arguments = _arguments(sys.stdin.read() if params == "-" else params)
+    arguments = read_arguments(params)
     try:
         with Client(url, timeout=timeout, prefix=prefix, version=version, environment=environment) as client:
             result = client.call(method, arguments, safety=safety, idempotency_key=key)
     except RpcError as error:
         fail(f"{type(error).__name__} ({error.certainty}): {error}", exit_code(error))
     typer.echo(msgspec.json.encode(result).decode())
-
-
-def _arguments(text: str) -> Any:
-    try:
-        arguments = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
-        fail(f"the arguments are not JSON: {error}", USAGE)
-    if not isinstance(arguments, dict | list):
-        fail("the arguments are a JSON object (by name) or array (by position)", USAGE)
-    return arguments

@@ -32,6 +32,8 @@ class _Health(msgspec.Struct):
     slots: int
     waiting: int
     backlog: int | None = None
+    event_backlog: int | msgspec.UnsetType | None = msgspec.UNSET
+    """Only where the service subscribes to events."""
 
 
 def ping(
@@ -117,11 +119,15 @@ def _show(found: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     for each in found:
         known = msgspec.convert(each, _Health)
         state = "healthy" if known.consuming else "not consuming"
-        backlog = "?" if known.backlog is None else known.backlog
         typer.echo(
             f"{known.server}: {state}, {known.running} of {known.slots} slots taken, "
-            f"{known.waiting} waiting here, {backlog} in the queue"
+            f"{known.waiting} waiting here, {_number(known.backlog)} in the queue"
+            + ("" if known.event_backlog is msgspec.UNSET else f", {_number(known.event_backlog)} events")
         )
+
+
+def _number(value: int | None) -> str:
+    return "?" if value is None else str(value)
 
 
 def _no(error: RpcError) -> NoReturn:

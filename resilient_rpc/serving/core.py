@@ -101,7 +101,7 @@ class Serving:
             server=name,
             here=lambda: self.session.control if self.session is not None else "",
         )
-        self.depth = Depth(queue.name, lambda: self.outbox.session, hub, options.backlog_limit)
+        self.depth = self._depth_of(queue)
         self._scope = running_runtime().scope()
         if options.policies:
             self._executor.police(
@@ -124,6 +124,7 @@ class Serving:
             requests,
             *(RawInlet(raw, self, shared, limits=options.limits, addresses=addresses, numbers=numbers) for raw in raws),
         ]
+        self._event_depth = self._depth_of(subscribed.spec) if subscribed is not None else None
         if subscribed is not None:
             events = EventInlet(
                 subscribed,
@@ -145,7 +146,8 @@ class Serving:
     def start(self) -> None:
         """Begin to connect and to consume."""
         self.outbox.start()
-        self.depth.start()
+        for depth in self._depths():
+            depth.start()
         for inlet in self._inlets:
             inlet.sessions.start()
 
@@ -193,7 +195,8 @@ class Serving:
         """End the sessions; what is unacked is redelivered."""
         for inlet in self._inlets:
             await inlet.sessions.close()
-        await self.depth.close()
+        for depth in self._depths():
+            await depth.close()
         await self.outbox.close()
         self._executor.close()
         self._control.close()
@@ -216,12 +219,12 @@ class Serving:
 
         From any thread; it does not wait.
         """
-        depth = self.depth
-        found = depth.last
-        if depth.age >= EVERY:
-            with contextlib.suppress(RuntimeError):  # the loop has just been closed
-                self.loop.call_soon_threadsafe(depth.refresh)
-        return {
+        found = self.depth.last
+        for depth in self._depths():
+            if depth.age >= EVERY:
+                with contextlib.suppress(RuntimeError):  # the loop has just been closed
+                    self.loop.call_soon_threadsafe(depth.refresh)
+        health = {
             "backlog": found.messages if found is not None else None,
             "consumers": found.consumers if found is not None else None,
             "consuming": self._consumes_all() and not self._drain.begun,
@@ -237,6 +240,16 @@ class Serving:
             "refused": self._answers.refused,
             "dead_lettered": sum(home.dead.count for home in self._homes),
         }
+        if self._event_depth is not None:
+            found = self._event_depth.last
+            health["event_backlog"] = found.messages if found is not None else None
+        return health
+
+    def _depth_of(self, queue: QueueSpec) -> Depth:
+        return Depth(queue.name, lambda: self.outbox.session, self._hub, self._options.backlog_limit)
+
+    def _depths(self) -> list[Depth]:
+        return [depth for depth in (self.depth, self._event_depth) if depth is not None]
 
     def _consumes_all(self) -> bool:
         return None not in [inlet.session for inlet in self._inlets]

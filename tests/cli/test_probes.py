@@ -16,6 +16,7 @@ import pytest
 
 from resilient_rpc import Client, Server
 from tests.cli.conftest import Run
+from tests.faults.tools import eventually
 from tests.waiting import PATIENCE
 
 
@@ -82,6 +83,28 @@ def test_health_of_one_server_and_of_one_host(run: Run, fleet: str) -> None:
 def test_servers_on_other_hosts_are_not_here(run: Run, fleet: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resilient_rpc.cli.probes.socket", SimpleNamespace(gethostname=lambda: "elsewhere"))
     assert run("health", "shop", "--here", "--timeout", "0.5", "--url", fleet).exit_code == 1
+
+
+def test_health_shows_how_many_events_wait(run: Run, service: str) -> None:
+    url = f"memory://{service}"
+    server, gate, entered = Server(url, service="shop", concurrency=1, prefetch=1), threading.Event(), threading.Event()
+
+    @server.on("orders.created")
+    def created() -> None:
+        entered.set()
+        gate.wait(PATIENCE)
+
+    server.start()
+    try:
+        with Client(url) as client:
+            for _ in range(4):
+                assert client.publish("orders.created")
+            assert entered.wait(PATIENCE)
+        eventually(lambda: server.health()["event_backlog"] == 3, "three that nobody has yet")
+        assert run("health", "shop", "--url", url).stdout.endswith(" 0 in the queue, 3 events\n")
+    finally:
+        gate.set()
+        server.stop()
 
 
 @pytest.mark.parametrize("command", ["ping", "health"])

@@ -49,6 +49,36 @@ def test_a_backlog_is_reported_and_its_limit_announced(side: Side, settings: dic
     assert server.health()["consuming"] is False
 
 
+def test_events_that_wait_are_reported_and_have_the_same_limit(side: Side) -> None:
+    go, begun = threading.Event(), threading.Event()
+    told: list[QueueLimit] = []
+    server = Server(side.url, service=side.service, concurrency=1, prefetch=1, backlog_limit=3)
+    event = f"{side.service}.created"
+
+    @server.on(event)
+    def created() -> None:
+        begun.set()
+        go.wait(PATIENCE)
+
+    server.on(QueueLimit, told.append)
+    server.start()
+    try:
+        assert server.health()["event_backlog"] is None, "health does not wait"
+        with Client(side.url, policies=[]) as client:
+            assert client.publish(event)
+            assert begun.wait(PATIENCE)
+            assert [client.publish(event) for _ in range(3)] == [True] * 3
+            until(lambda: bool(told))
+        assert told == [QueueLimit(queue=f"{side.queue}.events", over=True, messages=3, consumers=1, limit=3)]
+        assert (server.health()["event_backlog"], server.health()["backlog"]) == (3, 0)
+        go.set()
+        until(lambda: len(told) == 2)
+        until(lambda: server.health()["event_backlog"] == 0)
+    finally:
+        go.set()
+        server.stop()
+
+
 def test_a_probe_has_the_depth_without_any_limit(side: Side) -> None:
     server = Server(side.url, service=side.service)
     server.method(name="work")(lambda: None)
@@ -59,6 +89,7 @@ def test_a_probe_has_the_depth_without_any_limit(side: Side) -> None:
         assert server.health()["backlog"] is None, "health does not wait"
         until(lambda: server.health()["backlog"] == 0)
         assert server.health()["consumers"] == 1
+        assert "event_backlog" not in server.health(), "it subscribes to nothing"
     finally:
         server.stop()
 

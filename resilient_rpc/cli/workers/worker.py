@@ -69,7 +69,8 @@ class Link:
 def report_of(health: Any) -> Report:
     """What `Server.health` says, as far as the number of workers depends on it."""
     busy = health.get("running", 0) + health.get("waiting", 0)
-    return Report(backlog=health.get("backlog"), busy=busy, slots=health.get("slots", 0))
+    known = [each for each in (health.get("backlog"), health.get("event_backlog")) if each is not None]
+    return Report(backlog=sum(known) if known else None, busy=busy, slots=health.get("slots", 0))
 
 
 def work(link: Link, target: str, often: float) -> int:

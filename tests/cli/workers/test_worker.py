@@ -58,6 +58,8 @@ def test_it_reports_how_busy_it_is(ends: tuple[socket.socket, socket.socket], se
 def test_a_report_says_what_waits_and_what_runs() -> None:
     health = {"running": 2, "waiting": 3, "slots": 8, "backlog": 40, "consuming": True}
     assert report_of(health) == Report(backlog=40, busy=5, slots=8)
+    assert report_of({**health, "event_backlog": 2}).backlog == 42
+    assert report_of({**health, "event_backlog": None}).backlog == 40
     assert report_of({"consuming": False}) == Report()
     assert decode(encode(Report(ready="shop", grace=1.5))) == Report(ready="shop", grace=1.5)
     with pytest.raises(msgspec.MsgspecError):
