@@ -101,7 +101,8 @@ class Serving:
             server=name,
             here=lambda: self.session.control if self.session is not None else "",
         )
-        self.depth = self._depth_of(queue)
+        self.depth = Depth(queue.name, lambda: self.outbox.session, hub, options.backlog_limit)
+        self._event_depth: Depth | None = None
         self._scope = running_runtime().scope()
         if options.policies:
             self._executor.police(
@@ -124,8 +125,9 @@ class Serving:
             requests,
             *(RawInlet(raw, self, shared, limits=options.limits, addresses=addresses, numbers=numbers) for raw in raws),
         ]
-        self._event_depth = self._depth_of(subscribed.spec) if subscribed is not None else None
         if subscribed is not None:
+            waiting = subscribed.spec.name
+            self._event_depth = Depth(waiting, lambda: self.outbox.session, hub, options.backlog_limit)
             events = EventInlet(
                 subscribed,
                 self,
@@ -244,9 +246,6 @@ class Serving:
             found = self._event_depth.last
             health["event_backlog"] = found.messages if found is not None else None
         return health
-
-    def _depth_of(self, queue: QueueSpec) -> Depth:
-        return Depth(queue.name, lambda: self.outbox.session, self._hub, self._options.backlog_limit)
 
     def _depths(self) -> list[Depth]:
         return [depth for depth in (self.depth, self._event_depth) if depth is not None]

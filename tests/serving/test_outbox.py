@@ -338,7 +338,7 @@ def test_what_waits_for_its_trial_is_pending_and_is_looked_at_again_when_one_is_
             session.confirm()
         await turns(lambda: b.outbox.pending == 2)
         assert len(session.sent) == 4
-        b.outbox._doubts._counted -= 10.0
+        b.outbox._doubts._trials._as_of -= 10.0
         b.outbox._coalescer.wake()
         await b.sent(5, session=2)
 
