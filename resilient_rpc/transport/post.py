@@ -16,9 +16,6 @@ from resilient_rpc.transport.base import Delivery
 from resilient_rpc.transport.deadlines import NOWHERE
 from resilient_rpc.wire.filters import Message
 
-EXCHANGE = "all"
-"""The last part of the name of the exchange that reaches every server of a service."""
-
 
 class Post(Pending[Any]):
     """One message, and what is awaited of it. This one, a cast, ends when a queue has it; then its value is None.

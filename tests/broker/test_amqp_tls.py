@@ -1,7 +1,7 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,6 @@ from tests.servers.tls import Certificates
 CA = trustme.CA()
 SERVER = CA.issue_cert("localhost", "127.0.0.1")
 CLIENT = CA.issue_cert("client.example")
-Front = Callable[..., int]
 
 
 def context(*, certificate: trustme.LeafCert = SERVER, asks: bool = False) -> ssl.SSLContext:

@@ -6,15 +6,13 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.servers import binaries, epmd, tls
-from tests.servers.guard import GUARD
 from tests.servers.handle import Broker, ServerError
+from tests.servers.local import LocalServer
 from tests.servers.ports import HOST, free_port, speaks_amqp
 from tests.servers.process import Process
 
@@ -63,18 +61,15 @@ def _changes_user(script: Path) -> bool:
     return re.search(r"\b(su|runuser|setpriv)\s+(-\S+\s+)*rabbitmq\b", script.read_text(errors="replace")) is not None
 
 
-class LocalBroker(Broker):
-    """One node. It keeps its ports and its data over `stop`, `kill` and `start`, as a machine would."""
+class LocalBroker(LocalServer, Broker):
+    """One node."""
 
     def __init__(self, binaries: Path, certificates: tls.Certificates | None = None, cookie: str | None = None) -> None:
-        self.origin = str(binaries)
+        super().__init__(binaries, "RabbitMQ")
         self._binaries, self._certificates = binaries, certificates
         self._cookie = secrets.token_hex(10) if cookie is None else cookie
         """Nodes of one cluster have the same."""
-        self._home = Path(tempfile.mkdtemp(prefix="rpc-test-rabbitmq-"))
-        GUARD.remove(str(self._home))
         self.node = f"rpc{secrets.token_hex(4)}@localhost"
-        self._process: Process | None = None
         self._prepare()
         self._choose_ports()
 
@@ -122,26 +117,6 @@ class LocalBroker(Broker):
             own["ERL_EPMD_PORT"] = str(epmd.port())
         return inherited | own
 
-    @property
-    def alive(self) -> bool:
-        return self._process is not None and self._process.alive
-
-    def start(self) -> None:
-        if self.alive:
-            return
-        moves = 2 if self._process is None else 0  # only a first start may take other ports: later the URL is known
-        while True:
-            try:
-                self._boot()
-            except ServerError:
-                self.kill()
-                if not moves:
-                    raise
-                moves -= 1
-                self._choose_ports()
-            else:
-                return
-
     def _boot(self) -> None:
         log = self._home / "console.log"
         process = self._process = Process(
@@ -149,32 +124,9 @@ class LocalBroker(Broker):
         )
         process.wait_ready(lambda: speaks_amqp(self.port), seconds=BOOT_SECONDS, what="rabbitmq-server")
 
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.stop()
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-
-    def freeze(self) -> None:
-        self._running().signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self._running().signal(signal.SIGCONT)
-
-    def dispose(self) -> None:
-        self.kill()
-        shutil.rmtree(self._home, ignore_errors=True)
-
     def ctl(self, *args: str) -> str:
         command = [str(self._binaries / "rabbitmqctl"), "--quiet", "--node", self.node, *args]
         done = subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=CTL_SECONDS, check=False)
         if done.returncode:
             raise ServerError(f"rabbitmqctl {' '.join(args)} ended with {done.returncode}: {done.stdout}{done.stderr}")
         return done.stdout
-
-    def _running(self) -> Process:
-        if self._process is None or not self._process.alive:
-            raise ServerError("this RabbitMQ does not run")
-        return self._process

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from tests.servers import binaries, tls
-from tests.servers.guard import GUARD
-from tests.servers.handle import Server, ServerError
+from tests.servers.local import LocalServer
 from tests.servers.ports import HOST, free_port, speaks_redis
 from tests.servers.process import Process
 
@@ -29,7 +26,7 @@ def find() -> Path | None:
     return None
 
 
-class LocalRedis(Server):
+class LocalRedis(LocalServer):
     """One Redis, which writes to disk before it answers, so that `kill` loses nothing.
 
     A test that wants loss says `CONFIG SET appendonly no`. `options` are added to its own.
@@ -38,40 +35,17 @@ class LocalRedis(Server):
     def __init__(
         self, binary: Path, options: Mapping[str, str] | None = None, certificates: tls.Certificates | None = None
     ) -> None:
-        self.origin = str(binary)
+        super().__init__(binary, "Redis")
         self._binary = binary
         self._more, self._certificates = dict(options or {}), certificates
-        self._home = Path(tempfile.mkdtemp(prefix="rpc-test-redis-"))
-        GUARD.remove(str(self._home))
-        self._process: Process | None = None
-        self._choose_port()
+        self._choose_ports()
 
-    def _choose_port(self) -> None:
+    def _choose_ports(self) -> None:
         self.port = free_port()
         self.url = f"redis://{HOST}:{self.port}/0"
         if self._certificates is not None:
             self.tls_port = free_port()
             self._more |= tls.redis_options(str(self._certificates.folder), self.tls_port)
-
-    @property
-    def alive(self) -> bool:
-        return self._process is not None and self._process.alive
-
-    def start(self) -> None:
-        if self.alive:
-            return
-        moves = 2 if self._process is None else 0  # only a first start may take other ports: later the URL is known
-        while True:
-            try:
-                self._boot()
-            except ServerError:
-                self.kill()
-                if not moves:
-                    raise
-                moves -= 1
-                self._choose_port()
-            else:
-                return
 
     def _boot(self) -> None:
         options = {
@@ -87,26 +61,3 @@ class LocalRedis(Server):
         command = [str(self._binary), *(word for name, value in options.items() for word in (f"--{name}", value))]
         process = self._process = Process(command, port=self.port, env=os.environ, log=self._home / "console.log")
         process.wait_ready(lambda: speaks_redis(self.port), seconds=BOOT_SECONDS, what="redis-server")
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.stop()
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-
-    def freeze(self) -> None:
-        self._running().signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self._running().signal(signal.SIGCONT)
-
-    def dispose(self) -> None:
-        self.kill()
-        shutil.rmtree(self._home, ignore_errors=True)
-
-    def _running(self) -> Process:
-        if self._process is None or not self._process.alive:
-            raise ServerError("this Redis does not run")
-        return self._process

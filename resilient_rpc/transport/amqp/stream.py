@@ -65,7 +65,6 @@ class Stream(asyncio.BufferedProtocol):
         self.lanes: dict[int, Feed] = {}
         self.connection: Any = None
         self.gone = asyncio.Event()
-        self.defused = 0
 
     @property
     def reason(self) -> BaseException | None:
@@ -223,7 +222,7 @@ class Stream(asyncio.BufferedProtocol):
         buffer, payload = self._buffer, at + 7
         if kind == HEADER:
             if buffer[payload + HEADER_FLAGS] & HAS_HEADERS:
-                self.defused += defuse(buffer, payload, stop - 1)
+                defuse(buffer, payload, stop - 1)
         elif not channel and buffer[payload : payload + 4] == CONNECTION_CLOSE:
             text = payload + 7
             said = bytes(buffer[text : text + buffer[text - 1]]).decode("utf-8", "replace")

@@ -241,7 +241,7 @@ def test_hostile_headers_are_disarmed_before_pika_sees_them() -> None:
         stream, _, above = opened()
         feed(stream, frame(2, 1, payload))
         count, decoded = pika.frame.decode_frame(above.received[0])
-        assert (count, decoded.properties.headers, stream.defused) == (len(above.received[0]), {"a": -1}, 1)
+        assert (count, decoded.properties.headers) == (len(above.received[0]), {"a": -1})
 
     within(scenario)
 
