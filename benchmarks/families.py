@@ -34,6 +34,9 @@ class Probe:
     run: Callable[[Any], Iterable[tuple[Point, Found]]]
     once: bool = False
     """It takes long: one run, and no spread."""
+    seconds: float = 5.0
+    """That it is known to take."""
+    quick_seconds: float = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)

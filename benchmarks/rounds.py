@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import psutil
@@ -12,29 +11,15 @@ import psutil
 from benchmarks import broker
 from benchmarks.cases import IDEAL_US, PEERS, Case, Peer, Target
 from benchmarks.families import Catalogue, Family, Found, Point
+from benchmarks.pace import Pace
 from benchmarks.peers import environments
-from benchmarks.plan import Plan
+from benchmarks.plan import Plan, Turn
 from benchmarks.process import party, starting
 
 Runs = dict[str, list[Found]]
 """For each key of a point what was found, a round each."""
-START_SECONDS = 1.5
-"""What a client and a server take to start, for a first guess."""
-
-PROBE_SECONDS = 10.0
-
-
-@dataclass
-class Turn:
-    """One thing that a round does: a case or a peer, or the probe of a family."""
-
-    name: str
-    run: Callable[[], Iterable[tuple[Point | None, Found]]]
-    key: str = ""
-    """Of the case or the peer."""
-    once: bool = False
-    ours: bool = True
-    guess: float = START_SECONDS
+START_SECONDS, PEER_SECONDS = 0.9, 2.5
+"""What a client and a server take to start, and those of a peer, for a first guess."""
 
 
 @dataclass
@@ -47,6 +32,8 @@ class Outcome:
     missing: dict[str, str] = field(default_factory=dict)
     """What was not measured, and why."""
     rounds: int = 0
+    notes: list[str] = field(default_factory=list)
+    """Where the time did not suffice for the plan."""
 
 
 def wanted(families: Sequence[Family], catalogue: Catalogue, plan: Plan, only: Sequence[str] = ()) -> list[Case | Peer]:
@@ -62,43 +49,54 @@ def turns(families: Sequence[Family], parties: Sequence[Case | Peer], plan: Plan
     process = broker.process(plan.url)
 
     def of(one: Case | Peer) -> Turn:
-        ours = isinstance(one, Case)
-        guess = START_SECONDS + plan.seconds
-        return Turn(one.title, lambda: [(None, run(plan, one, process))], key=one.key, ours=ours, guess=guess)
+        start = PEER_SECONDS if isinstance(one, Peer) and one.environment else START_SECONDS
+        return Turn(
+            one.title,
+            lambda now: [(None, run(now, one, process))],
+            key=one.key,
+            ours=isinstance(one, Case),
+            guess=start + plan.seconds,
+            seconds=plan.seconds,
+        )
 
     def probing(family: Family) -> Turn:
         assert family.probe is not None
-        measure = family.probe.run
-        once = family.probe.once or plan.quick
-        return Turn(family.title, lambda: measure(plan), key=family.key, once=once, guess=PROBE_SECONDS)
+        probe = family.probe
+        guess = probe.quick_seconds if plan.quick else probe.seconds
+        return Turn(family.title, probe.run, key=family.key, once=probe.once or plan.quick, guess=guess)
 
     chosen = [family for family in families if family.probe and (family.quick or not plan.quick)]
     last = [family for family in chosen if family.key == "recovery"]  # it takes the broker from the others
     return [*map(probing, [family for family in chosen if family not in last]), *map(of, parties), *map(probing, last)]
 
 
-def measure(todo: Sequence[Turn], plan: Plan, tell: Callable[[int, Turn], None]) -> Outcome:
-    """Run it all. A failure of ours ends it; a peer's is noted, and the peer left out from then on."""
-    outcome, begin = Outcome(), time.monotonic()
-    for number in range(1, plan.rounds + 1):
-        for turn in todo:
-            if turn.name in outcome.missing or (turn.once and number > 1):
-                continue
-            if time.monotonic() - begin + turn.guess > plan.budget:
-                if number == 1:
-                    outcome.missing[turn.name] = f"no time was left of {plan.budget:,.0f} s"
+def measure(todo: Sequence[Turn], pace: Pace, tell: Callable[[int, Turn], None]) -> Outcome:
+    """Run it all. A failure of ours ends it; a peer's is noted, and the peer left out from then on.
+
+    The first round is made in any case, if need be of shorter runs; another one only if all of it fits into the budget.
+    """
+    outcome = Outcome()
+    for number in range(1, pace.plan.rounds + 1):
+        due = [turn for turn in todo if turn.name not in outcome.missing and not (turn.once and number > 1)]
+        if number > 1 and not (due and pace.fits(due)):
+            break
+        for place, turn in enumerate(due):
+            now = pace.first(due[place:]) if number == 1 else pace.plan
+            if now is None:
+                outcome.missing[turn.name] = f"no time was left of {pace.plan.budget:,.0f} s"
                 continue
             tell(number, turn)
-            started = time.monotonic()
+            before = pace.left
             try:
-                _note(outcome, turn, list(turn.run()))
+                _note(outcome, turn, list(turn.run(now)))
             except (RuntimeError, OSError) as error:
                 if turn.ours:
                     raise
                 outcome.missing[turn.name] = str(error).strip().splitlines()[-1][:300]
                 outcome.runs.pop(turn.key, None)
-            turn.guess = time.monotonic() - started
+            pace.took(turn, before - pace.left)
             outcome.rounds = number
+    outcome.notes = pace.notes(outcome.rounds if any(not turn.once for turn in todo) else pace.plan.rounds)
     return outcome
 
 

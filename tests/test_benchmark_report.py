@@ -11,10 +11,11 @@ import pytest
 from benchmarks import results
 from benchmarks.cases import PEERS
 from benchmarks.families import Family, Point
-from benchmarks.plan import Plan
+from benchmarks.pace import Pace
+from benchmarks.plan import Plan, Turn
 from benchmarks.report import Page, render
 from benchmarks.results import Line
-from benchmarks.rounds import Outcome, Turn, measure
+from benchmarks.rounds import Outcome, measure
 from benchmarks.svg import chart
 from benchmarks.sweeps import CATALOGUE, FAMILIES
 from benchmarks.units import MEASURES
@@ -133,35 +134,15 @@ def test_a_chart_is_well_formed_and_names_every_number(kind: str) -> None:
     assert max(values) <= 760
 
 
-def test_a_round_ends_when_the_time_is_up_and_says_what_is_missing() -> None:
-    ran: list[str] = []
-
-    def turn(name: str, guess: float) -> Turn:
-        def run() -> list[tuple[None, dict[str, float]]]:
-            ran.append(name)
-            return [(None, {"calls_per_s": 1.0})]
-
-        return Turn(name, run, key=name, guess=guess)
-
-    plan = plan_of(budget=5.0)
-    found = measure([turn("short", 0.0), turn("long", 60.0)], plan, lambda _number, _turn: None)
-    assert ran == ["short"] * 3
-    assert found.missing == {"long": "no time was left of 5 s"}
-    assert len(found.runs["short"]) == found.rounds == 3
-
-
 def test_a_peer_that_fails_is_missing_and_a_failure_of_ours_ends_it() -> None:
-    def fail() -> list[tuple[None, dict[str, float]]]:
+    def fail(_: Plan) -> list[tuple[None, dict[str, float]]]:
         raise RuntimeError("trace\nnameko-client ended with 1")
 
     peer, ours = Turn("nameko", fail, key="N", ours=False), Turn("async-64", fail, key="async-64")
-    assert measure([peer], plan_of(), lambda *_: None).missing == {"nameko": "nameko-client ended with 1"}
+    pace = Pace(Plan(url="amqp://nowhere", rounds=3))
+    assert measure([peer], pace, lambda *_: None).missing == {"nameko": "nameko-client ended with 1"}
     with pytest.raises(RuntimeError):
-        measure([ours], plan_of(), lambda *_: None)
-
-
-def plan_of(budget: float = 60.0) -> Plan:
-    return Plan(url="amqp://nowhere", rounds=3, budget=budget)
+        measure([ours], pace, lambda *_: None)
 
 
 def test_the_catalogue_holds_together() -> None:
