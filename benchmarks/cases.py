@@ -18,6 +18,8 @@ class Target:
     limit: float
     more: bool = False
     """`limit` is what may come on top of the peer's number, instead of a factor."""
+    why: str = ""
+    """What stands in the way where it is missed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +31,14 @@ class Case:
     client: tuple[str, ...]
     server: tuple[str, ...] = ("ours-server",)
     servers: int = 1
+    clients: int = 1
     unit: str = RATE
     targets: tuple[Target, ...] = ()
+
+    @property
+    def command(self) -> tuple[object, ...]:
+        """What its processes are started with: equal ones are the same case."""
+        return self.client, self.server, self.clients, self.servers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +53,7 @@ class Peer:
     environment: str = ""
     """Of `benchmarks.peers.environments`, if it needs one of its own."""
     servers: int = 1
+    clients: int = 1
 
     @property
     def alone(self) -> bool:
@@ -134,25 +143,27 @@ PEERS = (
     ),
 )
 
+BROKER = "the broker's part of a call, two messages, two confirms and an ack; P has no confirms"
+TURNS = "client, broker and server take turns: the processor time of the three together is the time of a batch"
 CORE = (
     Case(
         key="async-64-single",
         title="AsyncClient, 64 in flight, batching off",
         client=("ours-async", "--window", "64", "--single"),
         server=("ours-server", "--single"),
-        targets=(Target(peer="A", limit=10), Target(peer="P", limit=4)),
+        targets=(Target(peer="A", limit=10), Target(peer="P", limit=4, why=BROKER)),
     ),
     Case(
         key="async-64",
         title="AsyncClient, 64 in flight",
         client=("ours-async", "--window", "64"),
-        targets=(Target(peer="A", limit=35),),
+        targets=(Target(peer="A", limit=35, why=TURNS),),
     ),
     Case(
         key="async-1024",
         title="AsyncClient, 1,024 in flight",
         client=("ours-async", "--window", "1024"),
-        targets=(Target(peer="A", limit=70),),
+        targets=(Target(peer="A", limit=70, why="the client's processor is busy all the time"),),
     ),
     Case(
         key="threads-64",
@@ -172,7 +183,7 @@ CORE = (
         title="Client, one at a time",
         client=("ours-threads", "--window", "1"),
         unit=MEDIAN,
-        targets=(Target(peer="P1", limit=1.0),),
+        targets=(Target(peer="P1", limit=1.0, why="two switches of threads, about 100 µs, come on top"),),
     ),
     Case(
         key="map",
@@ -241,8 +252,24 @@ KEYED = (
         unit=MEDIAN,
         targets=(Target(peer="async-1-chain", limit=250, more=True),),
     ),
+    Case(
+        key="keyed-1-replay",
+        title="replays, Idempotency(RedisStore), one at a time",
+        client=("ours-keyed", "--window", "1", "--replay"),
+        server=("ours-server", "--store", "redis"),
+        unit=MEDIAN,
+    ),
 )
-CASES = CORE + tuple(_with_chain(case) for case in CORE if case.servers == 1) + KEYED
+CACHED = (
+    Case(key="cached-1", title="AsyncClient, a cache hit", client=("ours-cached", "--window", "1"), unit=MEDIAN),
+    Case(
+        key="cached-threads-1",
+        title="Client, a cache hit",
+        client=("ours-cached-threads", "--window", "1"),
+        unit=MEDIAN,
+    ),
+)
+CASES = CORE + CACHED + tuple(_with_chain(case) for case in CORE if case.servers == 1) + KEYED
 BURST_CALLS, BURST_SECONDS, BURST_SLOTS = 200, 0.02, 40
 IDEAL_US = BURST_CALLS * BURST_SECONDS / BURST_SLOTS * 1e6
 """What the burst takes when no server waits while another has a queue."""

@@ -18,7 +18,7 @@ def say(**what: Any) -> None:
     print(json.dumps(what), flush=True)
 
 
-def report(laps: list[float], wall: float, cpu: float) -> None:
+def report(laps: list[float], wall: float, cpu: float, **more: float) -> None:
     """Say what the calls took; `laps` in seconds, one for each."""
     laps.sort()
     count = len(laps)
@@ -30,6 +30,7 @@ def report(laps: list[float], wall: float, cpu: float) -> None:
         **quantiles,
         max_us=laps[-1] * 1e6,
         client_cpu_us=cpu / count * 1e6,
+        **more,
     )
 
 
@@ -38,12 +39,15 @@ def check(answer: Any, number: int) -> None:
     assert answer == {"n": number}, answer
 
 
-async def drive_tasks(call: Callable[[int], Awaitable[Any]], window: int, seconds: float) -> None:
-    """`window` tasks that call one after the other."""
+async def drive_tasks(
+    call: Callable[[int], Awaitable[Any]], window: int, seconds: float, sent: Callable[[], int] | None = None
+) -> None:
+    """`window` tasks that call one after the other; `sent`: how many messages were."""
     for number in range(WARM_UP):
         check(await call(number), number)
     say(event="begin")
     laps: list[float] = []
+    before = sent() if sent is not None else 0
     cpu, begin = time.process_time(), time.perf_counter()
     end = begin + seconds
 
@@ -55,7 +59,8 @@ async def drive_tasks(call: Callable[[int], Awaitable[Any]], window: int, second
             laps.append(time.perf_counter() - start)
 
     await asyncio.gather(*[work() for _ in range(window)])
-    report(laps, time.perf_counter() - begin, time.process_time() - cpu)
+    wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    report(laps, wall, cpu, **({"calls_a_message": len(laps) / (sent() - before)} if sent is not None else {}))
 
 
 def drive_threads(call: Callable[[int], Any], count: int, seconds: float) -> None:

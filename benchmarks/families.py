@@ -69,7 +69,7 @@ class Catalogue:
     def case(self, wanted: Case) -> str:
         """The key of the case that is started like `wanted`, which is added if it is new."""
         for key, known in self.cases.items():
-            if (known.client, known.server, known.servers) == (wanted.client, wanted.server, wanted.servers):
+            if known.command == wanted.command:
                 return key
         assert wanted.key not in self.cases, wanted.key
         self.cases[wanted.key] = wanted
@@ -83,6 +83,7 @@ class Catalogue:
         client: Callable[[Any], Iterable[str]],
         server: Callable[[Any], Iterable[str]] = lambda _: ("ours-server",),
         servers: Callable[[Any], int] = lambda _: 1,
+        clients: Callable[[Any], int] = lambda _: 1,
         series: str = "AsyncClient",
         measures: Sequence[tuple[str, str]] = (),
         quick: Sequence[Any] = (),
@@ -98,6 +99,7 @@ class Catalogue:
                     client=tuple(client(value)),
                     server=tuple(server(value)),
                     servers=servers(value),
+                    clients=clients(value),
                 )
             )
             for measure, shown in measures or (("", series),):

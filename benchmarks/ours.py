@@ -13,8 +13,9 @@ from typing import Any
 
 from benchmarks.cases import BURST_CALLS, BURST_SECONDS
 from benchmarks.drive import WARM_UP, check, drive_at_rate, drive_tasks, drive_threads, report, say
+from benchmarks.process import shards
 from resilient_rpc import AsyncClient, Batching, Classic, Client, Compression, Policy, Quorum, Server
-from resilient_rpc.policies import Idempotency
+from resilient_rpc.policies import Cache, Idempotency
 from resilient_rpc.replies import Direct, Exclusive, Named, PerCall, Pool
 from resilient_rpc.stores import MemoryStore, RedisStore
 from resilient_rpc.wire.filters import Filter
@@ -55,8 +56,9 @@ def _records(options: Namespace) -> list[Policy]:
 def ask(client: AsyncClient | Client, options: Namespace) -> Callable[[int], Any]:
     """The call of this run, by its number: an echo, of a text of ``--payload`` bytes if it has one."""
     if not options.payload:
-        method = f"{options.service}.echo"
-        return lambda number: client.call(method, {"n": number})
+        methods = [f"{name}.echo" for name in shards(options.service, options.shards)]
+        count = len(methods)
+        return lambda number: client.call(methods[number % count], {"n": number})
     method, text = f"{options.service}.repeat", secrets.token_hex(options.payload // 2)
 
     async def call(number: int) -> Any:
@@ -108,7 +110,32 @@ async def server(options: Namespace) -> None:
 
 async def calls_by_tasks(options: Namespace) -> None:
     async with AsyncClient(options.url, **client_settings(options)) as client:
-        await drive_tasks(ask(client, options), options.window, options.seconds)
+        links = client._caller.pool.links
+        sent = lambda: sum(link.messages for link in links)  # noqa: E731 - a name for the call below
+        await drive_tasks(ask(client, options), options.window, options.seconds, sent)
+
+
+async def cached_calls(options: Namespace) -> None:
+    """One question again and again, of which the broker sees the first."""
+    method = f"{options.service}.echo"
+    async with AsyncClient(options.url, policies=[Cache(ttl=3600.0)], safety="read_only") as client:
+
+        async def call(number: int) -> Any:
+            check(await client.call(method, {"n": 1}), 1)
+            return {"n": number}
+
+        await drive_tasks(call, options.window, options.seconds)
+
+
+def cached_calls_by_threads(options: Namespace) -> None:
+    method = f"{options.service}.echo"
+    with Client(options.url, policies=[Cache(ttl=3600.0)], safety="read_only") as client:
+
+        def call(number: int) -> Any:
+            check(client.call(method, {"n": 1}), 1)
+            return {"n": number}
+
+        drive_threads(call, options.window, options.seconds)
 
 
 async def calls_at_rate(options: Namespace) -> None:

@@ -14,6 +14,8 @@ PARTIES = {
     "ours-server": "benchmarks.ours:server",
     "ours-async": "benchmarks.ours:calls_by_tasks",
     "ours-rate": "benchmarks.ours:calls_at_rate",
+    "ours-cached": "benchmarks.ours:cached_calls",
+    "ours-cached-threads": "benchmarks.ours:cached_calls_by_threads",
     "ours-keyed": "benchmarks.ours:keyed_calls",
     "ours-threads": "benchmarks.ours:calls_by_threads",
     "ours-map": "benchmarks.ours:calls_by_map",
@@ -55,6 +57,7 @@ def main() -> None:
     parser.add_argument("--store", choices=("", "redis", "memory"), default="", help="where records of keys are kept")
     parser.add_argument("--rate", type=float, default=1000.0, help="calls a second, of an open loop")
     parser.add_argument("--payload", type=int, default=0, metavar="BYTES", help="of a text that is sent back")
+    parser.add_argument("--shards", type=int, default=1, metavar="QUEUES", help="among which calls take turns")
     parser.add_argument("--codec", default="json")
     parser.add_argument("--replies", default="direct")
     parser.add_argument("--queue", default="classic")

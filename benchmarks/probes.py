@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import failures as failing
+from benchmarks import queueload
 from benchmarks import recovery as recovering
 from benchmarks.families import Found, Point
 from benchmarks.plan import Plan
@@ -19,7 +20,8 @@ from benchmarks.records import CASES
 from benchmarks.recordsize import sizes
 
 failures, amplification, recovery = failing.until_known, failing.requests_sent, recovering.restart
-MEMORY_CALLS = 50_000
+queue = queueload.share
+MEMORY_CALLS, SOAK_CALLS, IDLE_SECONDS = 100_000, 1_000_000, 20.0
 
 
 def _command(*arguments: str) -> dict[str, Any]:
@@ -57,6 +59,25 @@ def store(plan: Plan) -> Iterator[tuple[Point, Found]]:
 def memory(plan: Plan) -> Iterator[tuple[Point, Found]]:
     """Bytes of a call that waits, and of a record."""
     found = _command("memory", "--broker", plan.url, "--calls", str(MEMORY_CALLS))
-    waiting = {"a call that waits, beyond its task": found["beyond"], "the caller's task, alone": found["own"]}
+    ours = found["ours"]
+    waiting = {
+        "a call that waits, beyond its task": found["beyond"],
+        "the caller's task, alone": found["own"],
+        f"a process with {MEMORY_CALLS:,} calls that wait": ours["after"],
+    }
     for name, size in {**waiting, **sizes(plan.redis)}.items():
         yield Point(key=f"memory-{name}", x=name, series="resilient_rpc"), {"bytes": size}
+
+
+def soak(plan: Plan) -> Iterator[tuple[Point, Found]]:
+    """What a million calls leave behind."""
+    found = _command("soak", "--broker", plan.url, "--calls", str(SOAK_CALLS))
+    for name, slope in found["slopes"].items():
+        yield Point(key=f"soak-{name}", x=name, series="resilient_rpc"), {"growth": slope}
+
+
+def idle(plan: Plan) -> Iterator[tuple[Point, Found]]:
+    """Processor time without work."""
+    found = _command("idle", "--broker", plan.url, "--seconds", str(IDLE_SECONDS))
+    for name, seconds in found["cpu"].items():
+        yield Point(key=f"idle-{name}", x=name, series="resilient_rpc"), {"share": seconds / found["seconds"]}

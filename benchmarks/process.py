@@ -19,6 +19,11 @@ PATIENCE = 90.0
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def shards(service: str, count: int) -> list[str]:
+    """The services of so many queues."""
+    return [service] if count == 1 else [f"{service}{number}" for number in range(count)]
+
+
 class Party:
     """One of `benchmarks.party`, or by another interpreter: `how`."""
 

@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 from benchmarks.families import Family
+from benchmarks.goals import HEADINGS
 from benchmarks.results import Change, Line
 from benchmarks.svg import chart
 from benchmarks.units import MEASURES, number
@@ -45,6 +46,8 @@ class Page:
     settings: Mapping[str, Any]
     families: Sequence[tuple[Family, Sequence[Line]]]
     verdicts: Sequence[tuple[str, ...]] = ()
+    """Rows of `goals.HEADINGS`."""
+    unmeasured: Sequence[str] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     changes: Sequence[Change] = ()
     differences: Sequence[str] = ()
@@ -66,6 +69,7 @@ def render(page: Page) -> str:
         _cards(page),
         "<nav>"
         + "".join(f'<a href="#{family.key}">{escape(family.title)}</a>' for family, _ in page.families)
+        + ('<a href="#targets">Targets</a>' if page.verdicts else "")
         + "</nav>",
         _changes(page),
         *[_family(family, lines, page.changes) for family, lines in page.families],
@@ -160,10 +164,17 @@ def _verdicts(page: Page) -> str:
         return ""
     kinds = {"yes": "good", "no": "bad"}
     rows = [
-        [*map(escape, row[:-1]), f'<span class="{kinds.get(row[-1], "")}">{escape(row[-1])}</span>']
-        for row in page.verdicts
+        [*map(escape, cells), f'<span class="{kinds.get(reached, "")}">{escape(reached)}</span>', escape(why)]
+        for *cells, reached, why in page.verdicts
     ]
-    return f"<section><h2>Targets</h2>{_table(['case', 'ratio', 'target', 'reached'], rows)}</section>"
+    met = sum(reached == "yes" for *_, reached, _ in page.verdicts)
+    missed = sum(reached == "no" for *_, reached, _ in page.verdicts)
+    said = f"{met} are met, {missed} are not."
+    if page.unmeasured:
+        said += f" This run says nothing of: {'; '.join(page.unmeasured)}."
+    return (
+        f'<section id="targets" class="targets"><h2>Targets</h2><p>{escape(said)}</p>{_table(HEADINGS, rows)}</section>'
+    )
 
 
 def _missing(page: Page) -> str:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import psutil
 
-from benchmarks import broker
+from benchmarks import broker, store
 from benchmarks.cases import IDEAL_US, PEERS, Case, Peer, Target
 from benchmarks.families import Catalogue, Family, Found, Point
 from benchmarks.pace import Pace
 from benchmarks.peers import environments
 from benchmarks.plan import Plan, Turn
-from benchmarks.process import party, starting
+from benchmarks.process import party, shards
 
 Runs = dict[str, list[Found]]
 """For each key of a point what was found, a round each."""
@@ -67,7 +70,7 @@ def turns(families: Sequence[Family], parties: Sequence[Case | Peer], plan: Plan
 
     chosen = [family for family in families if family.probe and (family.quick or not plan.quick)]
     last = [family for family in chosen if family.key == "recovery"]  # it takes the broker from the others
-    return [*map(probing, [family for family in chosen if family not in last]), *map(of, parties), *map(probing, last)]
+    return [*map(of, parties), *map(probing, [family for family in chosen if family not in last]), *map(probing, last)]
 
 
 def measure(todo: Sequence[Turn], pace: Pace, tell: Callable[[int, Turn], None]) -> Outcome:
@@ -110,31 +113,54 @@ def _note(outcome: Outcome, turn: Turn, found: Sequence[tuple[Point | None, Foun
 
 
 def run(plan: Plan, one: Case | Peer, process: psutil.Process | None) -> Found:
-    """Servers, a client, and what the client reports; with the processor time of a call in each process."""
+    """Servers, clients, and what the clients report; with the processor time of a call in each process."""
     service = f"bench{secrets.token_hex(4)}"
+    queues = shards(service, int(_option(one.client, "--shards", "1")))
     common = ("--url", plan.url, "--service", service, "--seconds", str(plan.seconds), "--loop", plan.loop)
     if plan.redis:
         common = (*common, "--redis", plan.redis)
     how = environments.interpreter(one.environment) if isinstance(one, Peer) and one.environment else None
+    redis = plan.redis if "redis" in one.server else ""
     try:
-        with (
-            starting(one.servers, *one.server, *common, how=how) as serving,
-            party(*one.client, *common, "--hold", how=how) as client,  # it imports while the servers do
-        ):
+        with contextlib.ExitStack() as running:
+            serving = [
+                running.enter_context(party(*one.server, *common, "--service", queues[number % len(queues)], how=how))
+                for number in range(one.servers)
+            ]
+            calling = [  # they import while the servers do
+                running.enter_context(party(*one.client, *common, "--hold", how=how)) for _ in range(one.clients)
+            ]
             for server in serving:
                 server.hear("ready")
-            client.go()
-            client.hear("begin")
-            before = sum(server.cpu() for server in serving), _cpu(process)
-            found = client.hear("done")
-            after = sum(server.cpu() for server in serving), _cpu(process)
+            for client in calling:
+                client.go()
+            for client in calling:
+                client.hear("begin")
+            before = sum(server.cpu() for server in serving), _cpu(process), store.work(redis)
+            found = _together([client.hear("done") for client in calling])
+            after = sum(server.cpu() for server in serving), _cpu(process), store.work(redis)
     finally:
-        broker.forget(plan.url, f"rpc.{service}")
-    for name, begin, end in zip(("server", "broker"), before, after, strict=True):
+        for queue in queues:
+            broker.forget(plan.url, f"rpc.{queue}")
+    for name, begin, end in zip(("server", "broker"), before, after, strict=False):
         found[f"{name}_cpu_us"] = (end - begin) / found["calls"] * 1e6
+    if redis:
+        for name, begin, end in zip(("round_trips", "redis_cpu_us"), before[2], after[2], strict=True):
+            found[name] = (end - begin) / found["calls"]
     if "--payload" in one.client:
-        found["bytes_per_s"] = found["calls_per_s"] * int(one.client[one.client.index("--payload") + 1])
-    return {name: value for name, value in found.items() if name != "event"}
+        found["bytes_per_s"] = found["calls_per_s"] * int(_option(one.client, "--payload", "0"))
+    return found
+
+
+def _option(words: Sequence[str], name: str, otherwise: str) -> str:
+    return words[words.index(name) + 1] if name in words else otherwise
+
+
+def _together(said: Sequence[dict[str, Any]]) -> Found:
+    """What several clients found: rates add up, of all else the median counts."""
+    names = [name for name in said[0] if name != "event"]
+    found = {name: statistics.median(one[name] for one in said) for name in names}
+    return found | {name: sum(one[name] for one in said) for name in ("calls", "calls_per_s")}
 
 
 def _cpu(process: psutil.Process | None) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import redis
+
 from tests.servers import choose
 from tests.servers.redis import LocalRedis
 
@@ -20,3 +22,12 @@ def redis_url(url: str | None) -> Iterator[str]:
         chosen._more["appendfsync"] = "everysec"
     with chosen as started:
         yield started.url
+
+
+def work(url: str) -> tuple[float, float]:
+    """Steps that Redis has made for its clients since it started, and the microseconds of its processor in them."""
+    if not url:
+        return 0.0, 0.0
+    with redis.Redis.from_url(url) as client:
+        found = client.info("commandstats").get("cmdstat_evalsha", {"calls": 0, "usec": 0})
+    return float(found["calls"]), float(found["usec"])

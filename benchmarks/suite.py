@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import broker, machine, results, store, table
+from benchmarks import broker, goals, machine, results, store, table
 from benchmarks.cases import PEERS, Case, Peer
 from benchmarks.families import Family
 from benchmarks.pace import Pace
@@ -67,7 +67,7 @@ def main(options: Namespace, console: Console) -> dict[str, Any]:
         console.print(pace.describe(todo), markup=False)
         outcome = _measure(todo, pace, console)
     outcome.missing |= missing
-    verdicts = table.judge_all(outcome.runs, CATALOGUE.cases)
+    verdicts = goals.judge_all(outcome, CATALOGUE.cases)
     settings = {
         "rounds": plan.rounds,
         "rounds made": outcome.rounds,
@@ -146,7 +146,7 @@ def _tell(
     shown = [(family, lines) for family, lines in shown if lines]
     for family, lines in shown:
         table.show(family, lines, changes, console)
-    rows = list(table.verdict_rows(found["verdicts"], CATALOGUE.cases))
+    rows = goals.rows(found["verdicts"])
     if rows:
         table.show_verdicts(rows, console)
     table.show_missing(outcome.missing, console)
@@ -165,6 +165,7 @@ def _tell(
         settings=found["settings"],
         families=shown,
         verdicts=rows,
+        unmeasured=goals.unmeasured(outcome, CATALOGUE.cases),
         missing=outcome.missing,
         changes=changes,
         differences=differences,

@@ -189,6 +189,55 @@ FAMILIES = (
         ),
     ),
     Family(
+        key="clients",
+        title="Throughput by client processes",
+        about="64 calls in flight in each, batching off, with as many server processes. More processes than processors "
+        "bring nothing on one machine.",
+        axis="client processes",
+        points=(
+            *CATALOGUE.sweep(
+                "one-queue",
+                (1, 2, 4),
+                client=lambda _: _bare("--window", "64", "--single"),
+                server=lambda _: ("ours-server", "--single"),
+                servers=lambda count: count,
+                clients=lambda count: count,
+                series="one queue",
+            ),
+            *CATALOGUE.sweep(
+                "queues",
+                (2, 4),
+                client=lambda count: _bare("--window", "64", "--single", "--shards", str(count)),
+                server=lambda _: ("ours-server", "--single"),
+                servers=lambda count: count,
+                clients=lambda count: count,
+                series="a queue for each server",
+            ),
+        ),
+    ),
+    Family(
+        key="queue",
+        title="The broker's part, and the queue's in it",
+        about="Processor time of the broker for a call, shared out by what Erlang counts as work. A queue is one "
+        "process of Erlang: it ends at one processor, the rest spreads over all that the node has.",
+        measure="broker_cpu_us",
+        probe=Probe(run=probes.queue, once=True, seconds=35.0),
+        stacked=True,
+    ),
+    Family(
+        key="batches",
+        title="Calls in a message",
+        about="The same runs as by calls in flight: how many calls share a message.",
+        measure="calls_a_message",
+        axis="calls in flight",
+        points=CATALOGUE.sweep(
+            "window",
+            WINDOWS,
+            client=lambda window: _bare("--window", str(window)),
+            quick=(64, 1024),
+        ),
+    ),
+    Family(
         key="settings",
         title="What a setting costs",
         about="64 calls in flight, one setting changed at a time. Queues are durable and both sides confirm in all.",
@@ -243,8 +292,15 @@ FAMILIES = (
         title="Each policy alone",
         about="Microseconds added to a call that succeeds, in process, beside naive use of other libraries.",
         measure="micros",
-        probe=Probe(run=probes.policies, once=True),
+        probe=Probe(run=probes.policies, once=True, seconds=35.0, quick_seconds=14.0),
         quick=True,
+    ),
+    Family(
+        key="cached",
+        title="A cache hit",
+        about="All of client.call, of a client that is connected to a broker: the time until the cache has answered.",
+        measure="p50_us",
+        points=of_cases((("cached-1", "AsyncClient"), ("cached-threads-1", "Client"))),
     ),
     Family(
         key="keyed",
@@ -254,10 +310,25 @@ FAMILIES = (
         points=of_cases(KEYED, quick={"async-64-chain", "keyed-64", "keyed-64-replay"}),
     ),
     Family(
+        key="trips",
+        title="What a key costs Redis",
+        about="Processor time of Redis in the scripts of a call.",
+        measure="redis_cpu_us",
+        points=of_cases(
+            (
+                ("keyed-1", "a fresh key, alone"),
+                ("keyed-1-replay", "a replay, alone"),
+                ("keyed-64", "fresh keys, 64 in flight"),
+                ("keyed-64-replay", "replays, 64 in flight"),
+            ),
+            quick={"keyed-64", "keyed-64-replay"},
+        ),
+    ),
+    Family(
         key="store",
         title="Idempotency records in Redis",
         about="RedisStore and @idempotent without a broker, beside AWS Lambda Powertools.",
-        probe=Probe(run=probes.store),
+        probe=Probe(run=probes.store, seconds=11.0),
     ),
     Family(
         key="failures",
@@ -265,7 +336,7 @@ FAMILIES = (
         about="From the call to its error. Killed: the only server gets SIGKILL with the call in its hands, where "
         "liveness is 1 s; without liveness a caller would wait for its deadline.",
         measure="elapsed_us",
-        probe=Probe(run=probes.failures),
+        probe=Probe(run=probes.failures, seconds=5.0, quick_seconds=5.0),
         quick=True,
     ),
     Family(
@@ -273,7 +344,7 @@ FAMILIES = (
         title="Requests sent to a server that fails",
         about="For each of 300 calls at once, each with 4 s: the handler always fails and says that a repeat may help.",
         measure="attempts",
-        probe=Probe(run=probes.amplification),
+        probe=Probe(run=probes.amplification, seconds=5.0, quick_seconds=5.0),
         quick=True,
     ),
     Family(
@@ -282,7 +353,7 @@ FAMILIES = (
         about="The broker is killed with SIGKILL and started again. From the moment at which it answers to the first "
         "call that succeeds, of a client that calls all the time.",
         measure="elapsed_us",
-        probe=Probe(run=probes.recovery),
+        probe=Probe(run=probes.recovery, seconds=15.0),
     ),
     Family(
         key="cpu",
@@ -298,7 +369,21 @@ FAMILIES = (
         about="Of a call that waits: all that is beyond the caller's own task and coroutines. Of a record: its growth "
         "in Redis and in a process.",
         measure="bytes",
-        probe=Probe(run=probes.memory, once=True),
+        probe=Probe(run=probes.memory, once=True, seconds=60.0),
+    ),
+    Family(
+        key="soak",
+        title="What calls leave behind",
+        about="Growth of the memory of both processes over 1,000,000 calls, 64 in flight, by least squares.",
+        measure="growth",
+        probe=Probe(run=probes.soak, once=True, seconds=75.0),
+    ),
+    Family(
+        key="idle",
+        title="Without work",
+        about="Processor time of clients and a server that are connected and have nothing to do, for 20 s.",
+        measure="share",
+        probe=Probe(run=probes.idle, once=True, seconds=25.0),
     ),
     Family(
         key="burst",

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cases import MEDIAN, RATE, Case, Target
 from benchmarks.families import Family
+from benchmarks.goals import HEADINGS
 from benchmarks.results import Change, Line
-from benchmarks.rounds import Runs, ratios
 from benchmarks.units import MEASURES
 
 
@@ -43,10 +40,10 @@ def show(family: Family, lines: Sequence[Line], changes: Sequence[Change], conso
 def show_verdicts(rows: Sequence[tuple[str, ...]], console: Console) -> None:
     """The targets."""
     table = Table(title="Targets", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for name in ("case", "ratio", "target", "reached"):
-        table.add_column(name, justify="left" if name == "case" else "right")
-    for row in rows:
-        table.add_row(*row[:-1], {"yes": "[green]yes[/]", "no": "[red]no[/]"}.get(row[-1], row[-1]))
+    for name in HEADINGS:
+        table.add_column(name, justify="left" if name in {"what", "why not"} else "right")
+    for *cells, reached, why in rows:
+        table.add_row(*cells, {"yes": "[green]yes[/]", "no": "[red]no[/]"}.get(reached, reached), why)
     console.print(table)
     console.print()
 
@@ -55,47 +52,3 @@ def show_missing(missing: Mapping[str, str], console: Console) -> None:
     """What was not measured, and why."""
     for name, why in missing.items():
         console.print(f"not measured: {name}: {why}", markup=False, style="yellow")
-
-
-def judge_all(runs: Runs, cases: Mapping[str, Case]) -> list[dict[str, Any]]:
-    """The verdicts of all that was measured."""
-    return [judge(runs, case, target) for case in cases.values() if runs.get(case.key) for target in case.targets]
-
-
-def judge(runs: Runs, case: Case, target: Target) -> dict[str, Any]:
-    """Whether a case reached what it shall; `reached` is None without the peer."""
-    found = ratios(runs, case, target)
-    verdict: dict[str, Any] = {
-        "case": case.key,
-        "peer": target.peer,
-        "limit": target.limit,
-        "more": target.more,
-        "at_most": case.unit == MEDIAN,
-        "ratio": statistics.median(found) if found else None,
-        "ratios": found,
-        "reached": None,
-    }
-    if found:
-        ratio = verdict["ratio"]
-        verdict["reached"] = ratio >= target.limit if case.unit == RATE else ratio <= target.limit
-    return verdict
-
-
-def verdict_rows(verdicts: Sequence[dict[str, Any]], cases: Mapping[str, Case]) -> Iterator[tuple[str, ...]]:
-    """Case, ratio, target, reached."""
-    for verdict in verdicts:
-        yield cases[verdict["case"]].title, *_cells(verdict)
-
-
-def _cells(verdict: dict[str, Any]) -> tuple[str, str, str]:
-    peer, limit = verdict["peer"], verdict["limit"]
-    wanted = f"{'≤' if verdict['at_most'] else '≥'} {limit:g} x {peer}"
-    if verdict["more"]:
-        wanted = f"≤ {peer} + {limit:g} µs"
-    if verdict["ratio"] is None:
-        return "-", wanted, "not compared"
-    low, high = min(verdict["ratios"]), max(verdict["ratios"])
-    shown = f"{verdict['ratio']:.2f} ({low:.2f} - {high:.2f})"
-    if verdict["more"]:
-        shown = f"+ {verdict['ratio']:.0f} ({low:.0f} - {high:.0f}) µs"
-    return shown, wanted, "yes" if verdict["reached"] else "no"

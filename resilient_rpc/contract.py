@@ -193,6 +193,13 @@ class Binder:
                 return parameter.name
         return None
 
+    def _missing(self, bound: inspect.BoundArguments) -> str | None:
+        """Python 3.13 lets `**more` have an argument that can only be given by position, and misses it no more."""
+        for parameter in self._leading:
+            if parameter.default is _KINDS.empty and parameter.name not in bound.arguments:
+                return parameter.name
+        return None
+
     def _bind_open(self, codec: Codec, data: bytes) -> Arguments:
         """A signature with *args or **kwargs: what it does not name arrives as the codec decodes it."""
         by_position = _is_array(codec, data)
@@ -202,6 +209,8 @@ class Binder:
             if self.context_name in named:
                 raise TypeError(f"got an unexpected argument {self.context_name!r}")
             bound = self._signature.bind(*given, **named)
+            if (missing := self._missing(bound)) is not None:
+                raise TypeError(f"missing a required argument: {missing!r}")
         except Exception as error:
             raise InvalidParams(f"the arguments do not fit: {error}") from None
         for name, type_ in self._types.items():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import results
+from benchmarks import goals, results
 from benchmarks.cases import PEERS
 from benchmarks.families import Family, Point
 from benchmarks.pace import Pace
@@ -103,13 +103,22 @@ def test_the_report_stands_alone_and_escapes_what_it_shows() -> None:
         environment={"time": "today", "processors": 2},
         settings={"rounds made": 3, "seconds": 1.0},
         families=[(FAMILY, lines)],
-        verdicts=[("two", "2.0", "≥ 1 x one", "yes")],
+        verdicts=[("two", "2.0", "≥ 1 x one", "yes", ""), ("three", "0.5", "≥ 1 x one", "no", "so <slow>")],
+        unmeasured=["four & five"],
         missing=found.missing,
         changes=changes,
         compared="old.json",
     )
     html = render(page)
-    for shown in ("By &lt;window&gt;", "A &amp; B", "&lt;another&gt;", "0.50 x, slower", "100 (95.0 - 105) calls/s"):
+    for shown in (
+        "By &lt;window&gt;",
+        "A &amp; B",
+        "&lt;another&gt;",
+        "0.50 x, slower",
+        "100 (95.0 - 105) calls/s",
+        "so &lt;slow&gt;",
+        "four &amp; five",
+    ):
         assert shown in html
     for outside in ("<script", "<link", "<img", "url("):
         assert outside not in html
@@ -156,5 +165,29 @@ def test_the_catalogue_holds_together() -> None:
     assert any(family.chosen(quick=True) for family in FAMILIES)
     shown = {point.key for family in FAMILIES for point in family.points}
     assert {case.key for case in CATALOGUE.cases.values() if case.targets} <= shown  # every target is judged
-    commands = [(case.client, case.server, case.servers) for case in CATALOGUE.cases.values()]
+    commands = [case.command for case in CATALOGUE.cases.values()]
     assert len(set(commands)) == len(commands)  # nothing is measured twice
+
+
+def test_every_target_is_judged_and_what_is_missed_says_why() -> None:
+    runs = {
+        "soak-client": [{"growth": 3.0}],
+        "soak-server": [{"growth": 0.1}],
+        "memory-a call that waits, beyond its task": [{"bytes": 1500.0}],
+        "cached-1": [{"p50_us": 3.0}, {"p50_us": 4.0}, {"p50_us": 9.0}],
+        "threads-1": [{"p50_us": 900.0}],
+        "P1": [{"p50_us": 450.0}],
+    }
+    found = Outcome(runs=runs, rounds=1)
+    rows = {row[0]: row[1:] for row in goals.rows(goals.judge_all(found, CATALOGUE.cases))}
+    assert rows["growth of the client over 1,000,000 calls"] == ("3.00 B", "≤ 2.00 B", "no", "")
+    assert rows["growth of the server over 1,000,000 calls"][2] == "yes"
+    assert rows["a cache hit, AsyncClient on a broker"] == ("4.00 (3.00 - 9.00) µs", "≤ 5.00 µs", "yes", "")
+    case, goal = CATALOGUE.cases["threads-1"], rows["a call that waits, beyond the caller's own task and coroutines"]
+    assert rows[case.title] == ("2.00 (2.00 - 2.00)", "≤ 1 x P1", "no", case.targets[0].why)
+    assert goal[2] == "no"
+    assert "arguments" in goal[3]
+    left = goals.unmeasured(found, CATALOGUE.cases)
+    assert len(left) + len({verdict["title"] for verdict in goals.judge_all(found, CATALOGUE.cases)}) == len(
+        {case.title for case in CATALOGUE.cases.values() if case.targets} | {goal.title for goal in goals.GOALS}
+    )
