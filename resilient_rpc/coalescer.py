@@ -33,6 +33,11 @@ class Coalescer(Generic[T]):
         if not self._awake:  # two threads may both see False: a second wake-up does no harm
             self.wake()
 
+    def need(self) -> None:
+        """Have `flush` called soon for what was put into `inbox` by itself."""
+        if not self._awake:
+            self.wake()
+
     def wake(self) -> None:
         """Have `flush` called in the loop's next turn."""
         self._awake = True

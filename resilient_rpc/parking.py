@@ -23,13 +23,13 @@ class Outcome:
     """
 
     __slots__ = (
-        "_asyncio_future_blocking", "_cancelled", "_context", "_done", "_error", "_loop", "_result", "_told",
-        "hurry", "waiter", "waker",
+        "_asyncio_future_blocking", "_cancelled", "_context", "_done", "_error", "_loop", "_result", "_soon",
+        "_told", "hurry", "waiter", "waker",
     )  # fmt: skip
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, hurry: Callable[[], None]) -> None:
-        """`hurry` sends at once what was asked for in this turn of the loop; it need not wait for the turn's end."""
-        self._loop, self.hurry = loop, hurry
+    def __init__(self, loop: asyncio.AbstractEventLoop, soon: Callable[[], None], hurry: Callable[[], None]) -> None:
+        """`hurry` sends at once what was asked for; `soon` at the end of this turn of the loop, for tasks."""
+        self._loop, self._soon, self.hurry = loop, soon, hurry
         self._asyncio_future_blocking = self._done = self._cancelled = False
         self._result: Any = None
         self._error: BaseException | None = None
@@ -78,7 +78,9 @@ class Outcome:
     def add_done_callback(self, told: Told, /, *, context: Context | None = None) -> None:
         """Have it called in the loop's next turn after this is done; one only."""
         self._told, self._context = told, context
-        if self._done:
+        if not self._done:
+            self._soon()
+        else:
             self._loop.call_soon(told, self, context=context)
 
     def cancel(self, msg: object = None) -> bool:  # noqa: ARG002 - as that of a future

@@ -14,7 +14,7 @@ from resilient_rpc.parking import Outcome
 
 def run(test: Callable[[Outcome], Coroutine[Any, Any, None]]) -> None:
     async def main() -> None:
-        await test(Outcome(asyncio.get_running_loop(), lambda: None))
+        await test(Outcome(asyncio.get_running_loop(), lambda: None, lambda: None))
 
     asyncio.run(main())
 

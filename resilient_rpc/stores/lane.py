@@ -41,16 +41,16 @@ class Lane:
         self.nodes = _NODES[url.kind](url)
         self._timeout = timeout
         self._limit = flights
-        self._hurry = self._flush
         self._coalescer: Coalescer[Step] = Coalescer(self._loop, self._flush)
+        self._soon, self._hurry = self._coalescer.need, self._flush
         self._flights: set[Flight] = set()
         self._disowning: set[asyncio.Task[None]] = set()
         self._beside: set[asyncio.Task[None]] = set()
 
     def do(self, step: Step) -> Outcome:
         """The outcome of a step. StoreError when there is none in time."""
-        future = step.future = Outcome(self._loop, self._hurry)
-        self._coalescer.add(step)
+        future = step.future = Outcome(self._loop, self._soon, self._hurry)
+        self._coalescer.inbox.append(step)
         return future
 
     def beside(self, work: Coroutine[Any, Any, None]) -> None:

@@ -766,7 +766,7 @@ def test_what_parked_calls_ask_for_is_sent_before_too_many_of_them_have_asked() 
         sent.append(len(asked))
 
     async def asks() -> Any:
-        asked.append(Outcome(asyncio.get_running_loop(), send))
+        asked.append(Outcome(asyncio.get_running_loop(), lambda: None, send))
         return await asked[-1]
 
     async def main() -> None:

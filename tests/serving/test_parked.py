@@ -47,7 +47,7 @@ class Held:
     async def _turn(self) -> None:
         if self.free:
             return
-        outcome = Outcome(asyncio.get_running_loop(), lambda: None)
+        outcome = Outcome(asyncio.get_running_loop(), lambda: None, lambda: None)
         self.asked.append(outcome)
         await outcome
 

@@ -15,7 +15,7 @@ def test_who_is_gone_gets_neither_answer_nor_error() -> None:
     async def main() -> None:
         answered, failed = get(b"a"), get(b"b")
         for step in (answered, failed):
-            step.future = Outcome(asyncio.get_running_loop(), lambda: None)
+            step.future = Outcome(asyncio.get_running_loop(), lambda: None, lambda: None)
             step.future.cancel()
         assert answered.settle([b"I", 7]) == ""
         failed.fail(unavailable("down", sent=False))
@@ -28,7 +28,7 @@ def test_who_is_gone_gets_neither_answer_nor_error() -> None:
 def test_after_a_lost_attempt_no_error_says_that_nothing_was_written() -> None:
     async def main() -> None:
         step = get(b"a")
-        step.future = Outcome(asyncio.get_running_loop(), lambda: None)
+        step.future = Outcome(asyncio.get_running_loop(), lambda: None, lambda: None)
         step.lost = True
         assert step.settle([b"F", b"OOM command not allowed"]) == "full"
         with pytest.raises(StoreUnavailable) as caught:
