@@ -43,6 +43,9 @@ def serve(
     max_restarts: Annotated[
         int, typer.Option(min=0, help="How often in a row a worker may be restarted that does not last for a minute.")
     ] = Restarts.most,
+    worker_timeout: Annotated[
+        float, typer.Option(min=0, help="Seconds after which a worker whose event loop hangs is replaced; 0: never.")
+    ] = 60.0,
     reload: Annotated[
         bool, typer.Option("--reload", help="For development: start anew when a Python file changes.")
     ] = False,
@@ -57,7 +60,8 @@ def serve(
     try:
         if supervised:
             watched = (reload_dir or [Path.cwd()]) if reload or reload_dir else []
-            code = _supervisor(target, log_level, workers or "1", max_restarts, watched).run()
+            count = Count.parse(workers or "1")
+            code = _supervisor(target, log_level, count, max_restarts, worker_timeout, watched).run()
             raise typer.Exit(code)
         _serve_here(target)
     except (ConfigurationError, UsageError) as error:
@@ -71,12 +75,14 @@ def _serve_here(target: str) -> None:
     LastResort().arm(LINGER)
 
 
-def _supervisor(target: str, log_level: LogLevel, workers: str, max_restarts: int, watched: list[Path]) -> Supervisor:
-    count = Count.parse(workers)
+def _supervisor(
+    target: str, log_level: LogLevel, count: Count, max_restarts: int, timeout: float, watched: list[Path]
+) -> Supervisor:
     if watched:
         check_reload(watched)
     orders = Orders(target=target, log_level=log_level, often=LOOK if count.varies else 0.0)
-    return Supervisor(orders, count, rules=Restarts(most=max_restarts), watched=watched, ready=_say_ready)
+    rules = Restarts(most=max_restarts)
+    return Supervisor(orders, count, rules=rules, timeout=timeout or None, watched=watched, ready=_say_ready)
 
 
 def _say_ready(service: str) -> None:

@@ -23,6 +23,8 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     busy: int = 0
     """Calls that run, or wait here."""
     slots: int = 0
+    alive: bool = False
+    """That its event loop turns, and nothing else."""
 
 
 _encoder = msgspec.json.Encoder()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +17,8 @@ from resilient_rpc.cli.logs import LogLevel
 from resilient_rpc.cli.workers.channel import DRAIN, LONGEST, Report, decode
 
 MODULE = "resilient_rpc.cli.workers.worker"
+ABORTED_WITHIN = 5.0
+"""Seconds after which SIGKILL follows SIGABRT."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,8 @@ class Worker:
         self._process, self._channel = process, channel
         self.load: Report | None = None
         """What it reported last."""
+        self._heard: float | None = None
+        """When it last said that its loop turns (`time.monotonic`); None: it has not begun to."""
 
     @classmethod
     async def start(cls, orders: Orders) -> Worker:
@@ -63,6 +69,17 @@ class Worker:
             hearing.cancel()
             self._channel.close()
 
+    def silent(self) -> float:
+        """Seconds since its last sign of life; 0 before the first: what it imports may take its time."""
+        return 0.0 if self._heard is None else time.monotonic() - self._heard
+
+    def abort(self) -> None:
+        """Have it say where each of its threads stands, and end; it has some seconds for that."""
+        self._heard = None
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGABRT)
+        asyncio.get_running_loop().call_later(ABORTED_WITHIN, self.kill)
+
     def drain(self) -> None:
         """Tell it to. It may be gone."""
         with contextlib.suppress(OSError):
@@ -83,6 +100,8 @@ class Worker:
                     report = decode(line)
                     if report.ready:
                         ready(report)
+                    elif report.alive:
+                        self._heard = time.monotonic()
                     else:
                         self.load = report
         except (OSError, ValueError):

@@ -19,11 +19,14 @@ from resilient_rpc.cli.workers.plan import Plan, Restarts
 from resilient_rpc.cli.workers.process import Orders, Worker
 from resilient_rpc.cli.workers.scaling import Load, Mood, Scaling
 from resilient_rpc.cli.workers.watch import changes
+from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.serving.foreground import SECOND_SIGNAL, SIGNALS
 
 log = logging.getLogger(__name__)
 LOOK = 1.0
 """Seconds between two looks at the backlog."""
+LEAST_TIMEOUT = 2.0
+"""Seconds."""
 NAMED = 5
 """Changed files that are named in the log."""
 
@@ -38,10 +41,20 @@ class Supervisor:
         *,
         rules: Restarts | None = None,
         scaling: Scaling | None = None,
+        timeout: float | None = None,
         watched: Sequence[Path] = (),
         ready: Callable[[str], object] = lambda _: None,
     ) -> None:
-        """`watched`: folders whose changes start all workers anew. `ready` is told the service when all take calls."""
+        """`watched`: folders whose changes start all workers anew. `ready` is told the service when all take calls.
+
+        `timeout`: seconds after which a worker is replaced whose event loop does not turn; None: it is left alone.
+        """
+        if timeout is not None and not timeout >= LEAST_TIMEOUT:
+            raise ConfigurationError(
+                f"--worker-timeout {timeout:g}: give at least {LEAST_TIMEOUT:g} seconds, for there is a sign of life "
+                "every second, or 0 for none"
+            )
+        self._timeout = timeout
         self._orders, self._count, self._watched, self._ready = orders, count, watched, ready
         self._scaling, self._mood = scaling or Scaling(count=count), Mood()
         self._plan = Plan(count.least, rules, patient=bool(watched))
@@ -68,6 +81,8 @@ class Supervisor:
             loop.add_signal_handler(signal.SIGHUP, self._relieve)
         if self._count.varies:
             self._begin(self._follow_the_backlog())
+        if self._timeout is not None:
+            self._begin(self._replace_the_hung(self._timeout))
         if self._watched:
             self._begin(self._follow_the_files())
         try:
@@ -158,6 +173,20 @@ class Supervisor:
             slots=sum(each.slots for each in reports),
             workers=len(reports),
         )
+
+    async def _replace_the_hung(self, timeout: float) -> None:
+        """A worker that drains has a time of its own, after which it is killed."""
+        suspects: list[Worker] = []
+        while True:
+            await asyncio.sleep(LOOK)
+            silent = {number: worker for number, worker in self._workers.items() if worker.silent() >= timeout}
+            for number, worker in silent.items():
+                # At the second look: if it was this process that stood still, it has read by now what was said.
+                if worker in suspects and self._plan.places[number].state != "draining":
+                    what = f"worker {number} (process {worker.pid}): its event loop has not turned for {timeout:g} s"
+                    log.critical("%s: where it hangs is on stderr, and another one takes its place", what)
+                    worker.abort()
+            suspects = list(silent.values())
 
     async def _follow_the_files(self) -> None:
         async for names in changes(self._watched):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import logging
 import os
 import signal
@@ -18,10 +19,13 @@ from resilient_rpc.cli.fail import USAGE, one_line
 from resilient_rpc.cli.logs import LogLevel, log_to_stderr
 from resilient_rpc.cli.target import load_server
 from resilient_rpc.cli.workers.channel import Report, encode
+from resilient_rpc.cli.workers.pulse import Pulse
 from resilient_rpc.errors import ConfigurationError, UsageError
+from resilient_rpc.events import ConnectionStateChanged
 from resilient_rpc.server import Server
 from resilient_rpc.serving.lastresort import LINGER, LastResort
 
+ALIVE = encode(Report(alive=True))
 log = logging.getLogger("resilient_rpc.cli.workers.worker")  # the module is called __main__ here
 
 
@@ -47,6 +51,16 @@ class Link:
         """Report; whoever is gone need not hear it."""
         with self._lock, contextlib.suppress(OSError):
             self._channel.sendall(encode(report))
+
+    def beat(self) -> None:
+        """Say that the loop turns, from there: it does not wait for anybody, and there will be another time."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._channel.send(ALIVE, socket.MSG_DONTWAIT)
+            except OSError:
+                pass
+            finally:
+                self._lock.release()
 
     def say_again(self, server: Server, often: float) -> None:
         """Report how busy it is, in a thread, every so many seconds."""
@@ -78,6 +92,7 @@ def work(link: Link, target: str, often: float) -> int:
     try:
         server = load_server(target)
         link.drains(server)
+        server.on(ConnectionStateChanged, Pulse(link.beat).begin)  # the first thing that its loop says, come what may
         announce(server, lambda: link.say(Report(ready=server.service, grace=server.grace)))
         if often:
             link.say_again(server, often)
@@ -93,6 +108,7 @@ def main() -> int:
     """``python -m resilient_rpc.cli.workers.worker DESCRIPTOR MODULE:SERVER LEVEL SECONDS``."""
     descriptor, target, level, often = sys.argv[1:]
     log_to_stderr(LogLevel(level), of_process=True)
+    faulthandler.enable()  # at SIGABRT, by which a worker that hangs is ended, it says where that was
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)  # until there is a server
     link = Link(socket.socket(fileno=int(descriptor)))

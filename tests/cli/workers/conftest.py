@@ -38,6 +38,11 @@ def slow() -> int:
     time.sleep(0.1)
     return os.getpid()
 
+@server.method
+async def hang(name: str) -> None:
+    Path(f"{name}.{os.getpid()}").touch()
+    time.sleep(600)  # on the loop
+
 def crashing() -> Server:
     server.on(ConnectionStateChanged, lambda _: os._exit(3))
     return server

@@ -22,7 +22,7 @@ from resilient_rpc.cli.workers.process import Orders
 from resilient_rpc.cli.workers.scaling import Scaling
 from resilient_rpc.cli.workers.supervisor import Supervisor
 from resilient_rpc.cli.workers.watch import check_reload
-from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.errors import ConfigurationError, Interrupted
 from tests.cli.workers.conftest import Start, children, gone, line
 from tests.waiting import PATIENCE, until
 
@@ -115,6 +115,63 @@ def test_a_worker_that_is_killed_is_replaced(amqp_url: str, service: str, start:
     process.terminate()
     process.communicate(timeout=20)
     assert process.returncode == 0
+
+
+def test_a_worker_whose_loop_hangs_is_replaced_and_says_where_it_hung(
+    amqp_url: str, service: str, start: Start, folder: Path
+) -> None:
+    process = start("shop:server", "--workers", "1", "--worker-timeout", "3", url=amqp_url)
+    line(process)
+    with Client(amqp_url, batching=None, policies=[], timeout=60.0, liveness=None) as client:
+        call = client.submit(f"{service}.hang", ["hung"])
+        until(lambda: begun(folder, "hung"))
+        [hung] = begun(folder, "hung")
+        with pytest.raises(Interrupted):
+            call.result(60.0)  # by the worker that took its place
+        [new] = pids(client, service, 1)
+    said = (folder / "log").read_text()
+    assert new != hung
+    assert said.count(f"(process {hung}): its event loop has not turned for 3 s") == 1
+    assert re.search(r'shop\.py", line \d+ in hang', said), "where"
+    assert "ended by itself, by SIGABRT" in said
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_a_worker_that_does_not_even_abort_is_killed(amqp_url: str, service: str, start: Start, folder: Path) -> None:
+    process = start("shop:server", "--workers", "1", "--worker-timeout", "2", url=amqp_url)
+    line(process)
+    [worker] = children(process)
+    with Client(amqp_url) as client:  # it has given a sign of life
+        assert client.call(f"{service}.pid") == worker.pid
+    worker.suspend()  # a signal reaches it when it goes on, and no sooner
+    until(lambda: "ended by itself, by SIGKILL" in (folder / "log").read_text(), 30.0)
+    process.terminate()
+    process.communicate(timeout=30)
+
+
+def test_a_worker_whose_threads_are_busy_for_long_does_not_hang(
+    amqp_url: str, service: str, start: Start, folder: Path
+) -> None:
+    process = start("shop:server", "--workers", "1", "--worker-timeout", "3", url=amqp_url)
+    line(process)
+    [worker] = children(process)
+    with Client(amqp_url, policies=[]) as client:
+        calls = [client.submit(f"{service}.hold", [f"x{n}", 6.0]) for n in range(4)]
+        assert [call.result(PATIENCE) for call in calls] == [worker.pid] * 4
+    assert "has not turned" not in (folder / "log").read_text()
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("seconds", ["1.9", "nan"])
+def test_a_time_in_which_there_may_be_no_sign_of_life_is_refused(start: Start, folder: Path, seconds: str) -> None:
+    process = start("shop:server", "--workers", "1", "--worker-timeout", seconds)
+    process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert "--worker-timeout" in (folder / "log").read_text()
 
 
 def test_a_hangup_starts_new_workers_one_after_the_other(

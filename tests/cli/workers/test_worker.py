@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 import pytest
 
 from resilient_rpc import Server
 from resilient_rpc.cli.workers.channel import DRAIN, Report, decode, encode
+from resilient_rpc.cli.workers.pulse import Pulse
 from resilient_rpc.cli.workers.worker import Link, report_of
 from tests.waiting import PATIENCE, until
 
@@ -64,6 +68,39 @@ def test_a_report_says_what_waits_and_what_runs() -> None:
     assert decode(encode(Report(ready="shop", grace=1.5))) == Report(ready="shop", grace=1.5)
     with pytest.raises(msgspec.MsgspecError):
         decode(b'{"ready": ')
+
+
+def test_a_sign_of_life_waits_for_nobody(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = ends
+    link = Link(theirs)
+    link.beat()
+    assert decode(ours.recv(100)) == Report(alive=True)
+    with link._lock:  # somebody else is about to report
+        link.beat()
+    ours.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        ours.recv(100)
+    theirs.setblocking(False)
+    with suppress(BlockingIOError):
+        while theirs.send(b" " * 4096):
+            pass
+    theirs.setblocking(True)
+    link.beat()  # there is no room for it
+    ours.close()
+    link.beat()
+
+
+def test_a_pulse_beats_as_long_as_its_loop_turns() -> None:
+    async def scenario() -> None:
+        beats: asyncio.Queue[float] = asyncio.Queue()
+        pulse = Pulse(lambda: beats.put_nowait(time.monotonic()), 0.01)
+        pulse.begin()
+        pulse.begin()
+        assert beats.qsize() == 1, "it has begun once"
+        times = [await beats.get() for _ in range(4)]
+        assert times[-1] - times[0] >= 0.03 - 0.001
+
+    asyncio.run(scenario())
 
 
 def test_nobody_who_hears_a_report_is_no_trouble(ends: tuple[socket.socket, socket.socket]) -> None:
