@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from resilient_rpc.contract import Binder, Method, Methods
+from resilient_rpc.binder import Binder
+from resilient_rpc.contract import Method, Methods
 
 OPENRPC = "1.3.2"
 """The version of the format."""

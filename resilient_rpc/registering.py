@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar, overload
 
+from resilient_rpc.binder import Binder
 from resilient_rpc.call import Safety
 from resilient_rpc.context import Context
-from resilient_rpc.contract import Binder, Method, Methods
+from resilient_rpc.contract import Method, Methods
 from resilient_rpc.declaring import Declared, declarations, declared
 from resilient_rpc.errors import ApplicationError, ConfigurationError, UsageError
 from resilient_rpc.events import Event

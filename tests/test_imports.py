@@ -21,7 +21,7 @@ LAYERS = [
     {"chain", "events", "histogram", "hub", "ioloop", "loops", "registry", "runtime", "stats", "watchdog"},
     {"policies", "stores", "wire"},
     {"transport"},
-    {"asking", "asyncclient", "caller", "client", "contract", "registering", "server", "serving"},
+    {"asking", "asyncclient", "binder", "caller", "client", "contract", "registering", "server", "serving"},
     {"cli", "testing"},
 ]
 """A module imports from its own layer and those before it. One that stands in none may stand between any two."""

@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from resilient_rpc import events
+from resilient_rpc.binder import Binder
 from resilient_rpc.call import Safety
 from resilient_rpc.context import Context
-from resilient_rpc.contract import Binder, Method, Methods
+from resilient_rpc.contract import Method, Methods
 from resilient_rpc.events import Event
 from resilient_rpc.hub import Events
 from resilient_rpc.serving.core import Serving

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import pytest
 
 from resilient_rpc import Server
+from resilient_rpc.binder import Binder
 from resilient_rpc.call import Call, Reply, Safety
 from resilient_rpc.context import Context, current_context
-from resilient_rpc.contract import Binder
 from resilient_rpc.errors import (
     Certainty,
     CircuitOpen,

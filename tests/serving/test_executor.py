@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from resilient_rpc.binder import Binder
 from resilient_rpc.call import Safety
 from resilient_rpc.context import Context, current_context
-from resilient_rpc.contract import Binder, Method
+from resilient_rpc.contract import Method
 from resilient_rpc.errors import Expired, Interrupted
 from resilient_rpc.parking import Outcome
 from resilient_rpc.serving.around import Course

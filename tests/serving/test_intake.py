@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from resilient_rpc.binder import Binder
 from resilient_rpc.call import Safety
 from resilient_rpc.context import Context
-from resilient_rpc.contract import Binder, Method, Methods
+from resilient_rpc.contract import Method, Methods
 from resilient_rpc.errors import RpcError
 from resilient_rpc.serving.addresses import Addresses
 from resilient_rpc.serving.intake import BadAddress, Intake

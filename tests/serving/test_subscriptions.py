@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from resilient_rpc.binder import Binder
 from resilient_rpc.call import Safety
 from resilient_rpc.context import Context
-from resilient_rpc.contract import Binder, Method
+from resilient_rpc.contract import Method
 from resilient_rpc.errors import ConfigurationError, MethodNotFound
 from resilient_rpc.serving import subscriptions
 from resilient_rpc.serving.subscriptions import Subscriptions, Unwanted
