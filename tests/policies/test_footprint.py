@@ -90,6 +90,7 @@ print(min(mine for mine, _ in laps) / min(other for _, other in laps))
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_t15_a_call_through_retry_breaker_and_a_cache_miss_costs_less_than_tenacity_alone() -> None:
     quiet = {name: value for name, value in os.environ.items() if not name.startswith("COV")}  # it slows ours alone
     command = [sys.executable, "-c", RACE]

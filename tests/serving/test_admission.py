@@ -225,6 +225,7 @@ class Load:
         return self.outcomes["answered"] / (seconds * self.SLOTS / self.SERVICE)
 
 
+@pytest.mark.serial
 def test_three_times_too_much_takes_nothing_from_what_the_server_can_do() -> None:
     without, default = Load(None, "load-without"), Load(Admission(), "load-default")
     aged = Load(Admission(max_age=0.1), "load-aged")
