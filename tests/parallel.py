@@ -26,6 +26,24 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min((os.cpu_count() or 1) + MORE, MOST)
 
 
+LANE = "tests/faults/"
+"""The tests of this folder follow one another in one worker: beside each other they would starve each other's servers."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadfile`, where one folder counts as a file."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415 - pytest-xdist is there when this is called
+
+    class Lanes(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return LANE if nodeid.startswith(LANE) else str(super()._split_scope(nodeid))
+
+    return Lanes(config, log)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that wait for servers to fail and come back go first: one that begins last would keep all others waiting.

@@ -13,11 +13,24 @@ import pytest
 from resilient_rpc import Certainty, DeadlineExceeded, NoServer, Server
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.policies import Retry
+from resilient_rpc.transport import vacancy
 from resilient_rpc.transport.vacancy import Vacancies
 from tests.colours import Colour
 from tests.contract.sessions import consuming, declare, publishing
 from tests.contract.sides import Side
 from tests.waiting import until
+
+FASTER = 4
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker is asked so much sooner who consumes a queue."""
+    monkeypatch.setattr(vacancy, "QUIET", vacancy.QUIET / FASTER)
+    monkeypatch.setattr(vacancy, "SELDOM", vacancy.SELDOM / FASTER)
+
+
+SOON = pytest.mark.usefixtures("soon")
 
 
 def serve(side: Side, gate: threading.Event | None = None) -> Server:
@@ -42,6 +55,7 @@ def test_a_call_fails_soon_and_says_that_it_may_still_be_executed(side: Side, co
     assert (caught.value.retryable, caught.value.counted) == (True, True)
 
 
+@SOON
 def test_all_that_wait_fail_and_what_comes_later_too(side: Side, colour: Colour) -> None:
     asyncio.run(declare(side))
     client = colour.client(side.url, when_no_server="fail", policies=[])
@@ -52,22 +66,25 @@ def test_all_that_wait_fail_and_what_comes_later_too(side: Side, colour: Colour)
     assert client.stats().pending == 0
 
 
+@SOON
 def test_by_default_it_waits(side: Side, colour: Colour) -> None:
     asyncio.run(declare(side))
     client = colour.client(side.url, policies=[])
     with pytest.raises(DeadlineExceeded):
-        colour.call(client, f"{side.service}.wait", timeout=0.9)
+        colour.call(client, f"{side.service}.wait", timeout=0.9 / FASTER)
 
 
+@SOON
 def test_a_server_that_is_slow_is_waited_for(side: Side, colour: Colour) -> None:
     gate = threading.Event()
     server = serve(side, gate)
-    threading.Timer(1.7, gate.set).start()
+    threading.Timer(1.7 / FASTER, gate.set).start()
     client = colour.client(side.url, when_no_server="fail", policies=[])
     assert colour.call(client, f"{side.service}.wait", timeout=20.0) == "waited"
     server.stop()
 
 
+@SOON
 def test_a_server_that_stops_still_answers_what_it_has(side: Side, colour: Colour) -> None:
     gate = threading.Event()
     server = serve(side, gate)
@@ -78,7 +95,7 @@ def test_a_server_that_stops_still_answers_what_it_has(side: Side, colour: Colou
     def stop_then_open() -> None:
         until(lambda: server.health()["running"] == 1)
         stopping.start()
-        time.sleep(1.2)
+        time.sleep(1.2 / FASTER)
         gate.set()
 
     helper = threading.Thread(target=stop_then_open)
@@ -89,6 +106,7 @@ def test_a_server_that_stops_still_answers_what_it_has(side: Side, colour: Colou
     assert answers == ["waited"]
 
 
+@SOON
 def test_a_retry_repeats_what_may_be_repeated(side: Side, colour: Colour) -> None:
     asyncio.run(declare(side))
     client = colour.client(side.url, when_no_server="fail", policies=[Retry(attempts=2, base=0.001)])
@@ -105,6 +123,7 @@ def test_a_retry_repeats_what_may_be_repeated(side: Side, colour: Colour) -> Non
     assert asyncio.run(count()) == 2
 
 
+@SOON
 def test_nobody_is_asked_more_than_once_a_second_for_a_queue(
     side: Side, colour: Colour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,11 +148,12 @@ def test_nobody_is_asked_more_than_once_a_second_for_a_queue(
     client = colour.client(side.url, when_no_server="fail", policies=[])
     monkeypatch.setattr(Vacancies, "_ask", counted)
     with pytest.raises(DeadlineExceeded):
-        colour.call(client, f"{side.service}.wait", timeout=3.2)
+        colour.call(client, f"{side.service}.wait", timeout=3.2 / FASTER)
     stop.set()
     thread.join()
+    assert vacancy.SELDOM * FASTER == 1.0
     assert 2 <= len(asked) <= 4
-    assert all(later - sooner >= 0.99 for sooner, later in itertools.pairwise(asked))
+    assert all(later - sooner >= 0.99 * vacancy.SELDOM for sooner, later in itertools.pairwise(asked))
 
 
 @pytest.mark.parametrize("value", ["never", "", None, True, ["fail"]])

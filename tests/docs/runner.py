@@ -34,7 +34,9 @@ class Reader:
 
     def __init__(self, folder: Path, *, service: str, amqp_url: str | None = None, url: str | None = None) -> None:
         self._folder, self._service, self._amqp_url = folder, service, amqp_url
-        self._environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONUNBUFFERED": "1"}
+        # Not measured for coverage: what pages show has tests of its own, and each process would take longer by half.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+        self._environment = {**inherited, "PYTHONPATH": str(folder), "PYTHONUNBUFFERED": "1"}
         self._environment.pop("RESILIENT_RPC_URL", None)
         if url is not None:
             self._environment["RESILIENT_RPC_URL"] = url
