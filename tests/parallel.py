@@ -27,7 +27,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 LANE = "tests/faults/"
-"""The tests of this folder follow one another in one worker: beside each other they would starve each other's servers."""
+"""The tests of this folder follow one another in one worker: side by side they would starve each other's servers."""
 
 
 @pytest.hookimpl(optionalhook=True)
