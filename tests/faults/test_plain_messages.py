@@ -66,7 +66,8 @@ def test_plain_row_25_header_bombs_neither_end_a_connection_nor_come_again(amqp_
         assert answers(client, desk)
         for _ in range(3):
             _bombard(amqp_url, desk, BOMBED)
-            assert answers(client, desk)
+            # RabbitMQ 4 encodes them anew for its consumer, and is at the deepest of them for a second or two.
+            assert client.call(desk.name("look"), [4], timeout=20.0) == 4
         with Raw(amqp_url, desk.service) as raw:
             assert raw.channel.queue_declare(raw.queue, passive=True).method.message_count == 0
     assert not losses(desk)

@@ -15,6 +15,7 @@ from pika.credentials import ExternalCredentials
 from resilient_rpc.transport.amqp.causes import not_connected
 from resilient_rpc.transport.amqp.ioservices import IOServices
 from resilient_rpc.transport.amqp.stream import Stream
+from resilient_rpc.transport.amqp.versions import Broker
 from resilient_rpc.transport.urls import AmqpUrl
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,11 @@ class Connection(AsyncioConnection):  # type: ignore[misc]  # pika has no types
     """pika's connection, and the stream under it."""
 
     stream: Stream
+
+    @property
+    def broker(self) -> Broker:
+        """Who is at the other end."""
+        return Broker.of(self.server_properties)
 
 
 def cap_pika_logs() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from pika import exceptions
 
 from resilient_rpc.transport.amqp.causes import NOT_FOUND, channel_error
+from resilient_rpc.transport.amqp.directreply import passes_replies
 from resilient_rpc.transport.amqp.reply_consumers import ReplyConsumers
 from resilient_rpc.transport.amqp.session import Session, fail, settle
 from resilient_rpc.transport.amqp.topics import Topics
@@ -117,11 +118,20 @@ class AmqpPublisher(Session):
         if self.reply_to:
             self.phase = "replies"
             await self.ask(self._channel.basic_consume, DIRECT_REPLY, self._lane.on_deliver, auto_ack=True)
+            if connection.broker.drops_first_replies:
+                self.phase = "a first direct reply"
+                await self._first_reply()
         elif self._queues is not None:
             self.phase = "reply queues"
             self._channel.add_on_cancel_callback(self._on_cancelled)
             await self._consume(self._queues)
         self.publish = self._lane.publish  # type: ignore[method-assign]  # it saves a call for each message
+
+    async def _first_reply(self) -> None:
+        # In an alarm the broker does not read on: then it is up, and the owner hears of the alarm when this is open.
+        with self._expecting() as blocked:
+            self._connection.add_on_connection_blocked_callback(lambda *_: settle(blocked, None))
+            await passes_replies(await self._new_channel(), self._expecting, self.ask_on, blocked)
 
     async def _consume(self, queues: ReplyQueues) -> None:
         consumers = ReplyConsumers(self._channel, self._lane, self.ask, queues)
