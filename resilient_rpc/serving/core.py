@@ -117,7 +117,7 @@ class Serving:
             server=name,
         )
         requests = self._requests = Requests(
-            queue, self, answers, shared, intake=self._intake, door=door, control=control
+            queue, self, answers, shared, methods=methods, intake=self._intake, door=door, control=control
         )
         letters.home = requests.home
         numbers = self._intake.numbers

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from resilient_rpc import events
+from resilient_rpc.contract import Method
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.hub import Events
 from resilient_rpc.serving.home import Home
 from resilient_rpc.serving.job import Job, Letter
+from resilient_rpc.serving.marks import Marks
 from resilient_rpc.serving.outbox import Outbox
 from resilient_rpc.transport.backoff import Backoff
 from resilient_rpc.transport.base import Consumer, Delivery, QueueSpec, Transport
@@ -66,8 +69,10 @@ class Plumbing:
 class Inlet(ABC):
     """Lives on the server's loop."""
 
-    def __init__(self, spec: QueueSpec, desk: Desk, shared: Plumbing, *, cuttable: bool) -> None:
-        """Connect nothing. `cuttable`: see `DeadLetters`."""
+    def __init__(
+        self, spec: QueueSpec, desk: Desk, shared: Plumbing, *, cuttable: bool, methods: Iterable[Method] = ()
+    ) -> None:
+        """Connect nothing. `cuttable`: see `DeadLetters`; `methods`: see `Marks`."""
         self._spec, self._desk, self._shared = spec, desk, shared
         self._hub, self._users = shared.hub, shared.users
         self.home = Home.of(
@@ -75,6 +80,7 @@ class Inlet(ABC):
         )
         self.fatal: BaseException | None = None
         self.session: Consumer | None = None
+        self._marks = Marks(spec.name, methods)
         self.sessions: SessionLoop[Consumer] = SessionLoop(
             self._open, opened=self._opened, failed=self._failed, urgent=lambda: True, backoff=shared.backoff
         )
@@ -99,6 +105,7 @@ class Inlet(ABC):
 
     def _opened(self, session: Consumer) -> None:
         self.session, self.fatal = session, None
+        self._marks.opened(session)
         self._hub.emit(events.ConnectionStateChanged(state="connected"))
         self._desk.changed()
 
@@ -114,6 +121,7 @@ class Inlet(ABC):
     def lost(self, error: BaseException) -> None:
         """See `ConsumerEvents`."""
         self.session = None
+        self._marks.lost()
         self.sessions.lost(error)
         self._hub.emit(events.ConnectionStateChanged(state="lost", reason=str(error)))
 
@@ -126,7 +134,9 @@ class Inlet(ABC):
         if session is None:  # delivered before `_opened` could run: it will come again
             return
         letter = self._letter(session, delivery)
-        if letter is None or ((delivery.redelivered or letter.returns) and self._set_aside(letter)):
+        if letter is None:
+            return
+        if (delivery.redelivered or letter.returns or self._marks.doubtful) and self._set_aside(letter):
             return
         self._desk.letters[letter.key] = letter
         self._accept(letter)

@@ -69,7 +69,7 @@ class RawInlet(Inlet):
         addresses: Addresses,
         numbers: itertools.count[int],
     ) -> None:
-        super().__init__(raw.spec, desk, shared, cuttable=False)
+        super().__init__(raw.spec, desk, shared, cuttable=False, methods=(raw.method,))
         self._raw, self._limits, self._addresses, self._numbers = raw, limits, addresses, numbers
 
     # -- in

@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 
 from resilient_rpc import events
+from resilient_rpc.contract import Methods
 from resilient_rpc.errors import ConfigurationError, Refused
 from resilient_rpc.serving.answers import Answers
 from resilient_rpc.serving.control import Control
@@ -29,11 +30,12 @@ class Requests(Inlet):
         answers: Answers,
         shared: Plumbing,
         *,
+        methods: Methods,
         intake: Intake,
         door: Door | None,
         control: Control,
     ) -> None:
-        super().__init__(queue, desk, shared, cuttable=door is None)
+        super().__init__(queue, desk, shared, cuttable=door is None, methods=methods)
         self._answers, self._intake, self._door, self._control = answers, intake, door, control
 
     async def _open(self) -> Consumer:

@@ -186,6 +186,10 @@ class Consumer(Protocol):
     def control(self) -> str:
         """The name of its control queue; empty while there is none. It may come later than the first request."""
 
+    @property
+    def unmarked_by(self) -> str:
+        """The broker, for a person, if it may deliver messages of this queue again and not say so; else empty."""
+
     def ack(self, tag: int) -> None:
         """The message is done. Ignored when the session has ended."""
 

@@ -21,6 +21,8 @@ from resilient_rpc.transport.base import ConsumerEvents, Delivery, QueueSpec
 from resilient_rpc.transport.topology import Binding, Exchange, Queue, Step, Unbinding, ear, topology
 
 log = logging.getLogger(__name__)
+COUNTING = ("quorum", "stream")
+"""Kinds of queues that know of each message how often it was delivered, or at what place it stands."""
 
 
 class AmqpConsumer(Session):
@@ -39,6 +41,12 @@ class AmqpConsumer(Session):
     def control(self) -> str:
         """See `transport.base.Consumer`."""
         return self._control.name if self._control is not None else ""
+
+    @property
+    def unmarked_by(self) -> str:
+        """See `transport.base.Consumer`."""
+        broker = self._connection.broker
+        return "" if broker.marks or self._spec.arguments.get("x-queue-type") in COUNTING else broker.said
 
     def ack(self, tag: int) -> None:
         """See `transport.base.Consumer`."""

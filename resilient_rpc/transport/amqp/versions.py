@@ -45,7 +45,7 @@ class Broker:
 
         Those before 4.3 count deliveries by the numbers of messages, and stop where a number is missing. It is missing
         for each transient message that waited when the broker was stopped in good order: 3.10.8 marks nothing in such
-        a queue from then on. (4.0.5 has the same code, and takes each stop for a crash, after which it begins anew.)
+        a queue from then on; nor does 4.0.5, unless it takes the stop for a crash, and begins anew.
         """
         return not self._within(_FORGETFUL)
 

@@ -35,7 +35,7 @@ class MemoryConsumer(Session):
         super().__init__(broker, events.lost, name=name, keep=keep)
         self.unacked: dict[int, Message] = {}
         self.queue: Queue | None = None
-        self.control = ""
+        self.control = self.unmarked_by = ""
         self._events, self._delivered = events, events.delivered
         self._prefetch = prefetch
         self._tag = 0

@@ -23,7 +23,7 @@ TIMEOUT = 3.0
 METHODS = {"read": "read_only", "put": "idempotent", "create": "unsafe", "create_in_thread": "unsafe"}
 UNSAFE = "unsafe"
 MARKING = 4
-"""The major version of RabbitMQ that marks redeliveries whatever was before; 3.10.8 does not, 4.0.5 does."""
+"""The major version of RabbitMQ that marked redeliveries in all soaks; 3.10.8 does not."""
 STRATEGIES = (Direct(), Exclusive(), Named(app="soak"), Pool(size=3), PerCall())
 
 
