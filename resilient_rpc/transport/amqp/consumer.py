@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from pika import exceptions
@@ -21,6 +21,8 @@ from resilient_rpc.transport.base import ConsumerEvents, Delivery, QueueSpec
 from resilient_rpc.transport.topology import Binding, Exchange, Queue, Step, Unbinding, ear, topology
 
 log = logging.getLogger(__name__)
+APART = 1.0
+"""Seconds that a session waits for what it can do without; it is declared afterwards, then."""
 COUNTING = ("quorum", "stream")
 """Kinds of queues that know of each message how often it was delivered, or at what place it stands."""
 
@@ -36,6 +38,7 @@ class AmqpConsumer(Session):
         self._tags: list[str] = []
         self._cancelled = False
         self._control: ControlQueue | None = None
+        self._apart: asyncio.Task[None] | None = None
 
     @property
     def control(self) -> str:
@@ -85,7 +88,7 @@ class AmqpConsumer(Session):
         )
         self._reports.delivered = lambda delivery: self._tell(self._events.delivered, delivery)
         before, needed = _parted(topology(self._spec), self._spec.name)
-        await self._declare_apart(before)
+        await self._wait_apart(self._declare_apart(before))
         for step in needed:
             self.phase = f"declaring {step}"
             await self._declare(step)
@@ -118,13 +121,31 @@ class AmqpConsumer(Session):
         reports.delivered = lambda delivery: self._tell(self._events.control, delivery)
         return channel, self._new_lane(channel, reports)
 
+    async def _wait_apart(self, declaring: Coroutine[Any, Any, None]) -> None:
+        """Wait for it a while only: RabbitMQ 4 looks for a minute for a classic queue whose node is down."""
+        task = self._apart = asyncio.create_task(declaring, name="rpc-dead-letters")
+        await asyncio.wait((task,), timeout=APART)
+        if self._ended is not None:
+            raise self._ended
+        if task.done():
+            await task
+        else:
+            log.warning("%s: dead letters may be lost for now: the broker is still %s", self._where, self.phase)
+            task.add_done_callback(_note_late)
+
+    def _mute(self) -> None:
+        super()._mute()
+        if self._apart is not None:
+            self._apart.cancel()
+
     async def _declare_apart(self, steps: Sequence[Step]) -> None:
         """Declare what the service can do without for a while: a classic queue is down as long as its node is."""
         channel, down = None, set()
         for step in steps:
             if isinstance(step, Binding) and step.queue in down:
                 continue
-            self.phase = f"declaring {step}"
+            if self._held is not None:
+                self.phase = f"declaring {step}"
             if channel is None:
                 channel = await self._new_channel()
             try:
@@ -149,6 +170,12 @@ class AmqpConsumer(Session):
 
     def _on_cancelled(self, _frame: Any) -> None:
         self._end(Exception(f"the broker cancelled the consumer: queue {self._spec.name!r} was deleted or moved"))
+
+
+def _note_late(task: asyncio.Task[None]) -> None:
+    """What nobody waits for any more."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("no dead letters are kept: %s", error)
 
 
 def _parted(steps: Sequence[Step], queue: str) -> tuple[Sequence[Step], Sequence[Step]]:
