@@ -10,7 +10,7 @@ import pytest
 from resilient_rpc import Client, Server
 from resilient_rpc.events import ConnectionStateChanged
 from tests.broker.amqp import publishing, run, transport
-from tests.faults.keyed import Watch
+from tests.faults.group import Watch
 from tests.servers.handle import Broker
 
 STARTING, READY = "rabbit_boot_state:set(core_started).", "rabbit_boot_state:set(ready)."

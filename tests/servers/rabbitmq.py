@@ -26,6 +26,7 @@ PREFIXES = (
 )
 BOOT_SECONDS = 45.0
 CTL_SECONDS = 45.0
+STARTING = "requires the 'rabbit' app to be running"
 
 CONFIG = """\
 default_user = guest
@@ -125,8 +126,14 @@ class LocalBroker(LocalServer, Broker):
         process.wait_ready(lambda: speaks_amqp(self.port), seconds=BOOT_SECONDS, what="rabbitmq-server")
 
     def ctl(self, *args: str) -> str:
-        command = [str(self._binaries / "rabbitmqctl"), "--quiet", "--node", self.node, *args]
-        done = subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=CTL_SECONDS, check=False)
+        done = self._ctl(*args)
+        if done.returncode and STARTING in done.stdout + done.stderr:  # it accepts connections a moment before it is up
+            self._ctl("await_startup")
+            done = self._ctl(*args)
         if done.returncode:
             raise ServerError(f"rabbitmqctl {' '.join(args)} ended with {done.returncode}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def _ctl(self, *args: str) -> subprocess.CompletedProcess[str]:
+        command = [str(self._binaries / "rabbitmqctl"), "--quiet", "--node", self.node, *args]
+        return subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=CTL_SECONDS, check=False)
