@@ -17,13 +17,13 @@ STARTING, READY = "rabbit_boot_state:set(core_started).", "rabbit_boot_state:set
 
 
 @pytest.fixture
-def starting(module_broker: Broker) -> Iterator[Broker]:
+def starting(private_broker: Broker) -> Iterator[Broker]:
     """A broker that accepts connections, and does not count its node among those that run."""
-    module_broker.ctl("eval", STARTING)
+    private_broker.ctl("eval", STARTING)
     try:
-        yield module_broker
+        yield private_broker
     finally:
-        module_broker.ctl("eval", READY)
+        private_broker.ctl("eval", READY)
 
 
 def test_a_call_to_a_broker_that_is_about_to_be_up_is_answered(starting: Broker, service: str) -> None:
@@ -56,9 +56,9 @@ def test_a_call_to_a_broker_that_is_about_to_be_up_is_answered(starting: Broker,
     assert ran == [21, 4]
 
 
-def test_to_find_out_leaves_no_channel(module_broker: Broker) -> None:
+def test_to_find_out_leaves_no_channel(private_broker: Broker) -> None:
     async def scenario() -> None:
-        async with publishing(transport(module_broker.url), replies=True) as (publisher, events):
+        async with publishing(transport(private_broker.url), replies=True) as (publisher, events):
             found = publisher._connection._channels  # type: ignore[attr-defined]
             assert len([channel for channel in found.values() if not channel.is_closing]) == 1
             assert not events.deliveries
