@@ -19,7 +19,6 @@ from resilient_rpc.serving.around import Around
 from resilient_rpc.serving.blocked import reporter
 from resilient_rpc.serving.control import Control
 from resilient_rpc.serving.depth import EVERY, Depth
-from resilient_rpc.serving.door import Door
 from resilient_rpc.serving.draining import Drain
 from resilient_rpc.serving.eventqueue import EventInlet, EventQueue
 from resilient_rpc.serving.executor import Executor
@@ -81,7 +80,6 @@ class Serving:
             blocked=reporter(hub, queue.service),
         )
         scheduler = self._scheduler = answers.scheduler = self._executor.scheduler
-        door = Door(filters, options.limits, queue.name, hub, answers.refuse) if filters is not None else None
         keeper = Gatekeeper(options.admission, scheduler) if options.admission is not None else None
         own = self._introspection = Introspection(
             methods, name, health=self.health, answer=answers.give, refuse=answers.refuse, allow=options.allow
@@ -110,35 +108,21 @@ class Serving:
             )
         shared = Plumbing(
             transport=transport,
-            prefetch=options.unacked,
-            backoff=options.backoff,
+            options=options,
+            filters=filters,
+            addresses=addresses,
             users=users,
             hub=hub,
             server=name,
+            numbers=self._intake.numbers,
         )
-        requests = self._requests = Requests(
-            queue, self, answers, shared, methods=methods, intake=self._intake, door=door, control=control
-        )
-        letters.home = requests.home
-        numbers = self._intake.numbers
-        self._inlets: list[Inlet] = [
-            requests,
-            *(RawInlet(raw, self, shared, limits=options.limits, addresses=addresses, numbers=numbers) for raw in raws),
-        ]
+        self._requests = Requests(queue, self, answers, shared, methods=methods, intake=self._intake, control=control)
+        letters.home = self._requests.home
+        self._inlets: list[Inlet] = [self._requests, *(RawInlet(raw, self, shared) for raw in raws)]
         if subscribed is not None:
             waiting = subscribed.spec.name
             self._event_depth = Depth(waiting, lambda: self.outbox.session, hub, options.backlog_limit)
-            events = EventInlet(
-                subscribed,
-                self,
-                answers,
-                shared,
-                limits=options.limits,
-                policies=options.policies,
-                filters=filters,
-                numbers=numbers,
-            )
-            self._inlets.append(events)
+            self._inlets.append(EventInlet(subscribed, self, answers, shared))
         self._homes = [inlet.home for inlet in self._inlets]
         returns = [each.returns for each in self._homes if each.returns is not None]
         self._drain = Drain(letters, answers, self.outbox, self._executor, returns)

@@ -5,8 +5,7 @@ Whoever publishes an event waits for nobody. So one whose handler fails is a dea
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +23,6 @@ from resilient_rpc.transport.base import Consumer, Delivery, QueueSpec
 from resilient_rpc.transport.deadletters import PASSED, number_in
 from resilient_rpc.wire.codec import JSON
 from resilient_rpc.wire.envelope import Incoming, Meta
-from resilient_rpc.wire.filters import Filters
 from resilient_rpc.wire.limits import Limits
 
 PASSES = 10
@@ -49,10 +47,10 @@ class EventIntake(Intake):
         limits: Limits,
         answer: Answer,
         policies: Sequence[Policy],
-        numbers: itertools.count[int],
+        numbers: Iterator[int],
     ) -> None:
         super().__init__(subscriptions, limits, Addresses(()), answer, policies)
-        self.numbers = numbers  # one table holds the deadlines of all that a server runs
+        self.numbers = numbers
 
     def _job(self, letter: Letter, item: Incoming, delivery: Delivery, deadline: float, arrived: float) -> Job:
         meta = item.meta or Meta()
@@ -75,21 +73,12 @@ def _id_of(letter: Letter, delivery: Delivery) -> str | None:
 class EventInlet(Inlet):
     """Consumes the event queue of a service."""
 
-    def __init__(
-        self,
-        queue: EventQueue,
-        desk: Desk,
-        answers: Answers,
-        shared: Plumbing,
-        *,
-        limits: Limits,
-        policies: Sequence[Policy],
-        filters: Filters | None,
-        numbers: itertools.count[int],
-    ) -> None:
+    def __init__(self, queue: EventQueue, desk: Desk, answers: Answers, shared: Plumbing) -> None:
+        filters, options = shared.filters, shared.options
+        limits = options.limits
         super().__init__(queue.spec, desk, shared, cuttable=filters is None)
         self._answers = answers
-        self._intake = EventIntake(queue.subscriptions, limits, self._refuse, policies, numbers)
+        self._intake = EventIntake(queue.subscriptions, limits, self._refuse, options.policies, shared.numbers)
         self._door: Door | None = None
         if filters is not None:  # they see where it was sent to
             self._door = Door(filters, limits, queue.spec.topics, shared.hub, answers.refuse)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,14 +12,16 @@ from resilient_rpc import events
 from resilient_rpc.contract import Method
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.hub import Events
+from resilient_rpc.serving.addresses import Addresses
 from resilient_rpc.serving.home import Home
 from resilient_rpc.serving.job import Job, Letter
 from resilient_rpc.serving.marks import Marks
+from resilient_rpc.serving.options import ServingOptions
 from resilient_rpc.serving.outbox import Outbox
-from resilient_rpc.transport.backoff import Backoff
 from resilient_rpc.transport.base import Consumer, Delivery, QueueSpec, Transport
 from resilient_rpc.transport.session_loop import SessionLoop
 from resilient_rpc.transport.users import Users
+from resilient_rpc.wire.filters import Filters
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +61,15 @@ class Plumbing:
     """What the queues of a server share."""
 
     transport: Transport
-    prefetch: int
-    backoff: Backoff
+    options: ServingOptions
+    filters: Filters | None
+    """Those of the options, at work."""
+    addresses: Addresses
     users: Users
     hub: Events
     server: str
+    numbers: Iterator[int]
+    """Of jobs: one table holds the deadlines of all that a server runs."""
 
 
 class Inlet(ABC):
@@ -82,7 +88,7 @@ class Inlet(ABC):
         self.session: Consumer | None = None
         self._marks = Marks(spec.name, methods)
         self.sessions: SessionLoop[Consumer] = SessionLoop(
-            self._open, opened=self._opened, failed=self._failed, urgent=lambda: True, backoff=shared.backoff
+            self._open, opened=self._opened, failed=self._failed, urgent=lambda: True, backoff=shared.options.backoff
         )
 
     @abstractmethod
@@ -101,7 +107,7 @@ class Inlet(ABC):
     async def _consume(self, queue: QueueSpec) -> Consumer:
         shared = self._shared
         timeout = shared.transport.connect_timeout
-        return await shared.transport.consumer(self, queue, prefetch=shared.prefetch, timeout=timeout)
+        return await shared.transport.consumer(self, queue, prefetch=shared.options.unacked, timeout=timeout)
 
     def _opened(self, session: Consumer) -> None:
         self.session, self.fatal = session, None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from msgspec import UNSET
@@ -73,7 +73,7 @@ class Intake:
         self._plan = Plan(policies)
         self._keepers: dict[str, Policy | None] = {}
         """What keeps records of keys for a method, as far as it was looked for."""
-        self.numbers = itertools.count(1)
+        self.numbers: Iterator[int] = itertools.count(1)
         self._age = QueueAge()
         self._gatekeeper, self._own = gatekeeper, own
 

@@ -6,7 +6,6 @@ whose handler fails is a dead letter, for there is no way to tell.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -25,7 +24,6 @@ from resilient_rpc.errors import (
     TooLarge,
 )
 from resilient_rpc.serving.access import check_access
-from resilient_rpc.serving.addresses import Addresses
 from resilient_rpc.serving.deadletters import reason_of
 from resilient_rpc.serving.forwards import Forward
 from resilient_rpc.serving.inlet import Desk, Inlet, InletLetter, Plumbing
@@ -35,7 +33,6 @@ from resilient_rpc.serving.outbox import Outbox
 from resilient_rpc.transport.base import Consumer, Delivery, QueueSpec
 from resilient_rpc.transport.properties import encode_properties
 from resilient_rpc.wire.codec import MSGPACK
-from resilient_rpc.wire.limits import Limits
 
 log = logging.getLogger(__name__)
 
@@ -59,18 +56,10 @@ class RawLetter(InletLetter):
 class RawInlet(Inlet):
     """Consumes one such queue."""
 
-    def __init__(
-        self,
-        raw: RawQueue,
-        desk: Desk,
-        shared: Plumbing,
-        *,
-        limits: Limits,
-        addresses: Addresses,
-        numbers: itertools.count[int],
-    ) -> None:
+    def __init__(self, raw: RawQueue, desk: Desk, shared: Plumbing) -> None:
         super().__init__(raw.spec, desk, shared, cuttable=False, methods=(raw.method,))
-        self._raw, self._limits, self._addresses, self._numbers = raw, limits, addresses, numbers
+        self._raw, self._limits = raw, shared.options.limits
+        self._addresses, self._numbers = shared.addresses, shared.numbers
 
     # -- in
 

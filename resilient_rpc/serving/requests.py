@@ -32,11 +32,14 @@ class Requests(Inlet):
         *,
         methods: Methods,
         intake: Intake,
-        door: Door | None,
         control: Control,
     ) -> None:
-        super().__init__(queue, desk, shared, cuttable=door is None, methods=methods)
-        self._answers, self._intake, self._door, self._control = answers, intake, door, control
+        filters, limits = shared.filters, shared.options.limits
+        super().__init__(queue, desk, shared, cuttable=filters is None, methods=methods)
+        self._answers, self._intake, self._control = answers, intake, control
+        self._door: Door | None = None
+        if filters is not None:
+            self._door = Door(filters, limits, queue.name, shared.hub, answers.refuse)
 
     async def _open(self) -> Consumer:
         try:

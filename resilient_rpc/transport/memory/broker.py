@@ -176,20 +176,19 @@ class Broker:
     def declare(self, spec: QueueSpec) -> Queue:
         """The queue and what belongs to it."""
         # Here, because it brings pika along, which a client on memory:// would load for nothing.
-        from resilient_rpc.transport.topology import Binding, Exchange, Unbinding, topology  # noqa: PLC0415
+        from resilient_rpc.transport import topology  # noqa: PLC0415
 
-        for step in topology(spec):
-            if isinstance(step, Binding):
-                if step not in self._bindings:
-                    self._bindings.append(step)
-            elif isinstance(step, Unbinding):
-                undone = Binding(step.queue, step.exchange, key=step.key)
-                self._bindings = [binding for binding in self._bindings if binding != undone]
-            elif isinstance(step, Exchange):
-                if step.type == "topic":
+        for step in topology.topology(spec):  # an exchange that is no topic one is what its bindings make of it
+            match step:
+                case topology.Queue():
+                    self.open_queue(step.name, Settings(durable=step.durable, arguments=step.arguments))
+                case topology.Exchange(type="topic"):
                     self._topics.add(step.name)
-            else:
-                self.open_queue(step.name, Settings(durable=step.durable, arguments=step.arguments))
+                case topology.Binding() if step not in self._bindings:
+                    self._bindings.append(step)
+                case topology.Unbinding():
+                    undone = topology.Binding(step.queue, step.exchange, key=step.key)
+                    self._bindings = [binding for binding in self._bindings if binding != undone]
         if spec.name not in self.queues:
             raise ConnectionError(f"404 NOT_FOUND - no queue {spec.name!r}")
         return self.queues[spec.name]
