@@ -29,10 +29,11 @@ from resilient_rpc.cli.demo_servers import (
 )
 from resilient_rpc.cli.demo_service import SERVICE
 from resilient_rpc.cli.demo_tally import SLACK
-from resilient_rpc.cli.demo_trouble import LIMIT, PERIOD, SUFFIX, Side, run, sides
+from resilient_rpc.cli.demo_trouble import AWAITED, LIMIT, PERIOD, SUFFIX, Side, run, sides
 from resilient_rpc.cli.demo_trouble_report import report_trouble
 from resilient_rpc.cli.fail import FAILED, NOT_EXECUTED, USAGE, fail
 from resilient_rpc.errors import ConfigurationError
+from resilient_rpc.policies import CircuitBreaker
 from resilient_rpc.transport.urls import MemoryUrl, parse_url
 
 CALLS = 8_000
@@ -141,9 +142,13 @@ def _run(console: Console, load: Load, processes: Sequence[ServerProcess], *, ki
 
 def _trouble(console: Console, three: Sequence[Side], phase_seconds: float) -> bool:
     """The second part."""
+    usual = CircuitBreaker().open_for
     console.print()
     console.print(f"trouble  {1 / PERIOD:,.0f} calls/s for each of three chains, each to a server of its own;")
-    console.print(f"         each call with a deadline of {LIMIT:g} s, each phase lasts {phase_seconds:g} s")
+    console.print(f"         each call with a deadline of {LIMIT:g} s, each phase lasts {phase_seconds:g} s;")
+    console.print(f"         back again: until all three have results again, up to {AWAITED:g} s more.")
+    console.print(f"         The default circuit opens for {usual / 2:g} to {usual:g} s, longer after a failed")
+    console.print("         probe: that spares a service which broke down under its load")
     for side in three:
         console.print(f"chain    {side.name}: {side.chain}", soft_wrap=True, markup=False)
     try:

@@ -23,6 +23,10 @@ PERIOD = 0.01
 """Seconds between two calls of a side: it calls at this pace whatever becomes of them, as users do."""
 IN_A_ROW = 10
 """Calls that must succeed one after the other for a side to have recovered."""
+LOOK = 0.25
+"""Seconds between two looks whether something has come about."""
+AWAITED = 15.0
+"""Seconds that the phase in which the service is back may last until all sides have recovered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,8 @@ class Phase:
     """The share of calls that it fails."""
     stuck: float = 0.0
     """The share of calls for which it takes `STUCK` seconds."""
+    until_recovered: bool = False
+    """Whether it lasts longer than others if need be: a phase that ends before a circuit closes shows half of it."""
 
 
 STUCK = 2.0
@@ -42,7 +48,7 @@ PHASES = (
     Phase(name="healthy"),
     Phase(name="half of it fails", failing=0.5),
     Phase(name="dead", event="kill"),
-    Phase(name="back again", event="start"),
+    Phase(name="back again", event="start", until_recovered=True),
     Phase(name="a fifth is stuck", stuck=0.2),
 )
 
@@ -102,9 +108,12 @@ class Side:
                 phase.sent += 1
                 return
 
+    def begin(self) -> None:
+        """What is called from now on belongs to the next phase."""
+        self.phases.append(Counted(since=time.monotonic()))
+
     async def happens(self, phase: Phase) -> None:
         """Have it happen to the service."""
-        self.phases.append(Counted(since=time.monotonic()))
         if phase.event == "kill":
             await asyncio.to_thread(self.supply.kill)
         elif phase.event == "start":
@@ -168,11 +177,15 @@ async def run(all_sides: Sequence[Side], seconds: float, begins: Callable[[Phase
     """Lead the services through all phases of so many seconds, while the sides call; `begins` is told of each."""
     async with asyncio.TaskGroup() as tasks:
         for phase in PHASES:
+            changes = [tasks.create_task(side.happens(phase)) for side in all_sides]
+            while phase.event == "start" and not all(change.done() for change in changes):
+                await _call(all_sides, LOOK, tasks)  # until it serves, it is as dead as before
             begins(phase)
             for side in all_sides:
-                tasks.create_task(side.happens(phase))
-            await asyncio.sleep(0)  # they have noted that it began
+                side.begin()
             await _call(all_sides, seconds, tasks)
+            if phase.until_recovered:
+                await _call_until_recovered(all_sides, tasks)
     for side in all_sides:
         await side.close()
 
@@ -183,3 +196,9 @@ async def _call(all_sides: Sequence[Side], seconds: float, tasks: asyncio.TaskGr
         await asyncio.sleep(max(begin + number * PERIOD - time.monotonic(), 0.0))
         for side in all_sides:
             tasks.create_task(side.call(number))
+
+
+async def _call_until_recovered(all_sides: Sequence[Side], tasks: asyncio.TaskGroup) -> None:
+    until = time.monotonic() + AWAITED
+    while time.monotonic() < until and any(side.recovered is None for side in all_sides):
+        await _call(all_sides, LOOK, tasks)

@@ -25,8 +25,7 @@ def report_trouble(console: Console, sides: Sequence[Side]) -> bool:
     console.print(table)
     console.print()
     for side in sides:
-        longer = "not within these phases; --phase 12 gives it the time that an open circuit lasts"
-        after = longer if side.recovered is None else f"{side.recovered:.2f} s after the server was back"
+        after = "not in this time" if side.recovered is None else f"{side.recovered:.2f} s after the server was back"
         console.print(Text(f"{IN_A_ROW} results in a row again, chain {side.name}: {after}"))
     calls = [call for side in sides for phase in side.phases for call in phase.calls]
     late = sum(call.ended - call.began > LIMIT + SLACK for call in calls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 import time
@@ -9,9 +10,10 @@ import time
 import pytest
 
 from resilient_rpc.cli import demo as demo_command
-from resilient_rpc.cli import demo_servers
+from resilient_rpc.cli import demo_servers, demo_trouble
 from resilient_rpc.cli.demo_servers import DemoError, ServerProcess
 from resilient_rpc.cli.demo_service import SERVICE
+from resilient_rpc.cli.demo_trouble import Made, Phase, Side
 from resilient_rpc.client import Client
 from tests.cli.conftest import Run
 
@@ -101,6 +103,45 @@ def test_then_a_service_gets_into_trouble_with_and_without_policies(run: Run, se
     assert 1 < sent <= 2.1  # the budget: a repeat for each call, and one a second
     assert len(re.findall(r"10 results in a row again, chain \w+: [\d.]+ s after", result.stdout)) == 3
     assert re.search(r"every call ended by its deadline: ([\d,]+) of \1\n$", result.stdout)
+
+
+class Supply:
+    def kill(self) -> None:
+        pass
+
+    start = kill
+
+
+def a_side(name: str) -> Side:
+    side = Side(name, "memory://nobody", "nobody", [], Supply())
+    side.begin()
+    return side
+
+
+def test_the_service_is_called_until_all_have_recovered_or_for_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_trouble, "PHASES", (Phase(name="back", event="start", until_recovered=True),))
+    monkeypatch.setattr(demo_trouble, "AWAITED", 1.0)
+    monkeypatch.setattr(demo_trouble, "LOOK", 0.05)
+    begun: list[float] = []
+
+    def answer_from(side: Side, seconds: float) -> None:
+        async def call(number: int) -> None:
+            now = time.monotonic()
+            error = None if now >= begun[0] + seconds else "CircuitOpen"
+            side.phases[-1].calls.append(Made(began=now, ended=now, error=error))
+
+        monkeypatch.setattr(side, "call", call)
+
+    async def lead(seconds: float) -> float:
+        begun[:] = [time.monotonic()]
+        first, second = a_side("first"), a_side("second")
+        answer_from(first, 0.0)
+        answer_from(second, seconds)
+        await demo_trouble.run((first, second), 0.1, lambda _: None)
+        return time.monotonic() - begun[0]
+
+    assert 0.4 <= asyncio.run(lead(0.4)) < 1.0, "until the last one has"
+    assert asyncio.run(lead(60.0)) >= 1.1, "but not for ever"
 
 
 @pytest.mark.parametrize(
