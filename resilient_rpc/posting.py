@@ -66,20 +66,8 @@ class Posting:
         if target.plain:
             check_plain(call)
         meta = None if target.plain else _meta(call, call.ttl, modern=target.modern)
-        body = self._encoded(Request(name, call.params or UNSET, UNSET, meta))
-        message = Message(
-            direction="request",
-            body=body,
-            target=queue,
-            content_type=codec.content_type,
-            headers=headers_of(call.method, 1, Route(target, call.safety, codec)),
-            type="rpc.cast",
-            priority=call.priority or None,
-            expiration=None if call.ttl is None else math.ceil(call.ttl * 1000),
-            delivery_mode=PERSISTENT,
-            app_id=self._options.link.app_id,
-            user_id=self._options.link.user_id,
-        )
+        request, route = Request(name, call.params or UNSET, UNSET, meta), Route(target, call.safety, codec)
+        message = self._message(call, request, route, queue, type="rpc.cast", **_lasting(call, call.ttl))
         await _settle(link, call, Post(call.method, message, call.deadline))
         return Reply(result=None, attempts=call.attempt)
 
@@ -93,24 +81,13 @@ class Posting:
     async def _carry_event(self, call: Call) -> Reply:
         """The innermost handler of an event: one attempt."""
         assert isinstance(call, Publication)  # noqa: S101 - as above
-        codec = self._options.codec
         meta = _meta(call, call.ttl, modern=True)
         if meta is not None:
             meta.safety = None  # whoever subscribes knows what a repeat would do there
-        message = Message(
-            direction="request",
-            body=self._encoded(Request(call.method, call.params or UNSET, UNSET, meta)),
-            target=call.exchange,
-            content_type=codec.content_type,
-            headers=headers_of(call.method, 1, Route(Target(call.exchange), UNSAFE, codec)),
-            type="rpc.event",
-            priority=call.priority or None,
-            expiration=None if call.ttl is None else math.ceil(call.ttl * 1000),
-            delivery_mode=PERSISTENT,
-            message_id=call.key,
-            app_id=self._options.link.app_id,
-            user_id=self._options.link.user_id,
-        )
+        request = Request(call.method, call.params or UNSET, UNSET, meta)
+        route = Route(Target(call.exchange), UNSAFE, self._options.codec)
+        lasting = _lasting(call, call.ttl)
+        message = self._message(call, request, route, call.exchange, type="rpc.event", message_id=call.key, **lasting)
         heard = await _settle(self._link(), call, EventPost(call.method, message, call.deadline))
         if not heard and call.wants(NoSubscribers):
             call.emit(NoSubscribers(event=call.method))
@@ -135,18 +112,9 @@ class Posting:
         """The answers of all servers of a service that come in time; by no policy."""
         service, name = split_method(check_name(call.method))
         queue, codec = self._options.naming.queue(service), self._options.codec
-        body = self._encoded(Request(name, call.params or UNSET, 1, _meta(call, call.remaining(), modern=True)))
+        request = Request(name, call.params or UNSET, 1, _meta(call, call.remaining(), modern=True))
         exchange = fanout_exchange(queue)
-        message = Message(
-            direction="request",
-            body=body,
-            target=exchange,
-            content_type=codec.content_type,
-            headers=headers_of(call.method, 1, Route(Target(queue), call.safety, codec)),
-            type="rpc.call",
-            app_id=self._options.link.app_id,
-            user_id=self._options.link.user_id,
-        )
+        message = self._message(call, request, Route(Target(queue), call.safety, codec), exchange, type="rpc.call")
 
         def read(delivery: Delivery) -> Answers:
             return self._read(call, delivery)
@@ -178,10 +146,20 @@ class Posting:
 
     # -- what they share
 
-    def _encoded(self, request: Request) -> bytes:
-        data = self._options.codec.encode(request)
-        self._options.link.limits.check_body(len(data), "the request")
-        return data
+    def _message(self, call: Call, request: Request, route: Route, target: str, **more: Any) -> Message:
+        """The request, with what a client says of every message."""
+        body, link = route.codec.encode(request), self._options.link
+        link.limits.check_body(len(body), "the request")
+        return Message(
+            direction="request",
+            body=body,
+            target=target,
+            content_type=route.codec.content_type,
+            headers=headers_of(call.method, 1, route),
+            app_id=link.app_id,
+            user_id=link.user_id,
+            **more,
+        )
 
     def _link(self) -> Link:
         pool = self._pool()
@@ -215,6 +193,12 @@ def _meta(call: Call, ttl: float | None, *, modern: bool) -> Meta | None:
         trace=dict(call.trace or ()) or None,
         tags=dict(call.tags) or None,
     )
+
+
+def _lasting(call: Call, ttl: float | None) -> dict[str, Any]:
+    """The properties of what waits in a queue after its sender has gone."""
+    expiration = None if ttl is None else math.ceil(ttl * 1000)
+    return {"priority": call.priority or None, "expiration": expiration, "delivery_mode": PERSISTENT}
 
 
 def _said(answer: Answer, outcome: Any) -> tuple[str, Any]:
