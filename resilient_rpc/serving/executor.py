@@ -6,7 +6,6 @@ import asyncio
 import functools
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from contextvars import Context as Variables
 from contextvars import copy_context
@@ -19,17 +18,17 @@ from resilient_rpc.parking import Outcome
 from resilient_rpc.serving.around import Around, Slots
 from resilient_rpc.serving.endings import contained, given_up, in_progress, interrupted, why_cancelled
 from resilient_rpc.serving.job import Job
+from resilient_rpc.serving.parked import Parked
 from resilient_rpc.serving.scheduler import Scheduler
 from resilient_rpc.serving.steps import BLOCKED, Waiting, first_step, first_step_in
 from resilient_rpc.serving.threads import Threads
 from resilient_rpc.transport.deadlines import Deadlines
 
 log = logging.getLogger(__name__)
-TOGETHER = 32
-"""Parked calls whose questions are sent together at most: while these are answered, the next ones begin."""
 HOLD = 0.01
 """Seconds for which calls that never wait may hold the loop together."""
 ENDED: Any = object()
+"""In place of what is awaited."""
 Done = Callable[[Job, Any, "BaseException | None"], None]
 Future = asyncio.Future[tuple[Any, "Exception | None"]]
 
@@ -38,7 +37,8 @@ class Executor:
     """Runs at most `slots` calls at once: coroutines on the loop, plain functions in threads.
 
     Coroutines that never wait are run one after the other by one task, because a task for each is a quarter of a
-    quick call's cost. As soon as one waits, that task is its own, and the next call gets another.
+    quick call's cost. As soon as one waits, that task is its own, and the next call gets another; but an `Outcome` may
+    be waited for without one (see `Parked`).
     """
 
     def __init__(
@@ -62,11 +62,7 @@ class Executor:
         self.scheduler = Scheduler(loop, slots, places, pump=self._pump, refuse=self._refuse)
         self.add = self.scheduler.add  # queues the calls of a message, and starts what there are slots for
         self.step_out, self.step_in = self.scheduler.step_out, self.scheduler.step_in
-        self._resumable: deque[Job] = deque()
-        """Calls that were parked, and can go on."""
-        self._hurry: Callable[[], None] | None = None
-        self._asking = 0
-        """Calls parked since what they asked for was sent."""
+        self._parked = Parked(self._resume)
         self._starters = 0
         """Tasks that are about to take, or are taking, calls that have not waited for anything."""
         self._together = False
@@ -139,10 +135,14 @@ class Executor:
     # -- starting
 
     def _pump(self) -> None:
-        wanted = self.scheduler.startable() + len(self._resumable)
+        wanted = self.scheduler.startable() + len(self._parked.resumable)
         if wanted > 1 and not self._together:
             wanted = 1
         while self._starters < wanted:
+            self._start()
+
+    def _resume(self) -> None:
+        if not self._starters:
             self._start()
 
     def _start(self) -> None:
@@ -160,10 +160,10 @@ class Executor:
 
     async def _work_off(self, task: asyncio.Task[None]) -> None:
         self._held = 0.0
-        take, inside, resumable = self.scheduler.take, self._policed, self._resumable
+        take, inside, parked = self.scheduler.take, self._policed, self._parked
         while True:
-            if resumable:
-                job = resumable.popleft()
+            if parked.resumable:
+                job = parked.resumable.popleft()
                 waiting = self._step(job, task, job.coroutine.send, None)
             else:
                 taken = take()
@@ -176,7 +176,7 @@ class Executor:
                 job.variables = copy_context()
                 waiting = self._step(job, task, self._first_step, job)
             if waiting is not None:
-                self._ask()
+                parked.ask()
                 await self._wait(job, waiting)
                 self._pump()
                 return
@@ -184,11 +184,11 @@ class Executor:
                 break
             if self._held > HOLD:  # replies and heartbeats have their turn
                 self._held = 0.0
-                self._ask()
+                parked.ask()
                 await asyncio.sleep(0)
         self._starters -= 1
-        if self._asking:
-            self._ask()
+        if parked.asking:
+            parked.ask()
         if not self._starters:
             self._worked_off()  # all that came together is answered: the answers need not wait for another turn
         self._pump()
@@ -213,7 +213,8 @@ class Executor:
         if awaited is not ENDED:
             course = job.course
             if course is not None and course.asking and course.parks and type(awaited) is Outcome:
-                self._park(job, awaited)
+                self._watch(job)
+                self._parked.park(job, awaited)
                 return None
             self._suspend(job, task)
             return Waiting(awaited, job.variables, self._blocked, job)
@@ -240,24 +241,6 @@ class Executor:
             self._active.add(job)
             self._deadlines.add(job)
 
-    # -- waiting without a task
-
-    def _park(self, job: Job, outcome: Outcome) -> None:
-        self._watch(job)
-        job.parked = outcome
-        outcome.waker, outcome.waiter = self._woken, job
-        if self._hurry is not outcome.hurry:
-            self._ask()
-            self._hurry = outcome.hurry
-        self._asking += 1
-        if self._asking >= TOGETHER:
-            self._ask()
-
-    def _woken(self, job: Job) -> None:
-        self._resumable.append(job)
-        if not self._starters:
-            self._start()
-
     async def _carry_on(self, job: Job, outcome: Outcome) -> None:
         """Wait with a task after all: one that can be waited for."""
         task: Any = asyncio.current_task()
@@ -266,12 +249,6 @@ class Executor:
             await self._wait(job, Waiting(outcome, job.variables, self._blocked, job))
         finally:
             self._tasks.discard(task)
-
-    def _ask(self) -> None:
-        """What was asked for by calls that are parked now need not wait for the turn's end."""
-        hurry, self._hurry, self._asking = self._hurry, None, 0
-        if hurry is not None:
-            hurry()
 
     async def _wait(self, job: Job, waiting: Waiting) -> None:
         result, error = None, None

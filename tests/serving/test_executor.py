@@ -22,8 +22,9 @@ from resilient_rpc.contract import Method
 from resilient_rpc.errors import Expired, Interrupted
 from resilient_rpc.parking import Outcome
 from resilient_rpc.serving.around import Course
-from resilient_rpc.serving.executor import TOGETHER, Executor
+from resilient_rpc.serving.executor import Executor
 from resilient_rpc.serving.job import Job, Letter
+from resilient_rpc.serving.parked import TOGETHER
 from resilient_rpc.transport.base import Delivery
 from resilient_rpc.wire.codec import JSON
 from tests.waiting import PATIENCE, turns
