@@ -1,4 +1,4 @@
-"""``python -m benchmarks [memory|soak|idle|overhead|policies|store]``; see the package's docstring."""
+"""``python -m benchmarks [memory|soak|idle|overhead|policies|store|model|publish]``; see the package's docstring."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import broker, idle, machine, memory, overhead, policies, records, soak, suite
+from benchmarks import broker, idle, machine, memory, model, overhead, policies, publish, records, soak, suite
 from benchmarks.sweeps import CATALOGUE, FAMILIES
 from tests.servers.handle import ServerError
 
@@ -56,10 +56,15 @@ def parser() -> argparse.ArgumentParser:
     asked.add_argument("--rounds", type=int, default=5)
     asked.add_argument("--seconds", type=float, default=0.5, help="of each case (default %(default)s)")
     asked.add_argument("--peers", nargs="*", choices=["powertools"], default=["powertools"])
+    asked = commands.add_parser("model", parents=[common], help="the model of docs/scaling.md, from a results.json")
+    asked.add_argument("file", type=Path)
+    asked = commands.add_parser("publish", parents=[common], help="write a run into the docs: tables and pictures")
+    asked.add_argument("file", type=Path, help="a results.json, beside its pictures")
     return top
 
 
 ALONE = {"overhead": overhead.main, "policies": policies.main, "store": records.main}
+READING = {"model": model.main, "publish": publish.main}
 WITH_BROKER = {"memory": memory.main, "soak": soak.main, "idle": idle.main}
 
 
@@ -76,6 +81,8 @@ def main() -> None:
 def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     if options.command is None:
         return suite.main(options, console)
+    if reading := READING.get(options.command):
+        return reading(options, console)
     if alone := ALONE.get(options.command):
         return {"environment": machine.environment(None), **alone(options, console)}
     with broker.broker_url(options.broker) as url:

@@ -29,6 +29,7 @@ IN_MEMORY = [
     "policies.md",
     "plugins.md",
     "replies-and-naming.md",
+    "scaling.md",
     "server-policies.md",
     "services.md",
     "testing.md",
