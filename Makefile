@@ -4,6 +4,8 @@
 PYTHON ?= python3
 MINUTES ?= 5
 WORKERS ?= auto
+# The order is that of tests/parallel.py. A test that hangs ends its worker; the time includes the boot of a server.
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 1 --timeout 180
 BIN := .venv/bin
 PLUGINS := $(patsubst %/pyproject.toml,-e ./%,$(wildcard plugins/*/pyproject.toml))
 
@@ -32,7 +34,7 @@ servers: .venv/.test  ## find RabbitMQ and Redis for the tests; on Debian, as ro
 
 test: lint types docs servers  ## everything that must hold before a commit; WORKERS=0 runs the tests in one process
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 1 --cov --cov-report=term $(PYTEST)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term $(PYTEST)
 
 test-next: .venv/.test  ## all tests that need servers, with RabbitMQ 4 and Redis 8 (root on Debian, or docker)
 	@$(BIN)/python -m tests.servers.next $(BIN)/python -m pytest -m "broker or redis or fault" $(PYTEST)

@@ -68,10 +68,14 @@ def _rank(item: pytest.Item) -> int:
 class Room:
     """Where tests are while they run: side by side, or one alone."""
 
-    def __init__(self) -> None:
-        # The kernel's locks of files that are there anyway: they end with the process that holds them.
-        self._door = os.open(__file__, os.O_RDONLY)
-        self._inside = os.open(Path(__file__).with_name("conftest.py"), os.O_RDONLY)
+    def __init__(self, door: Path, inside: Path) -> None:
+        # The kernel's locks of two files end with the process that holds them.
+        self._door, self._inside = (os.open(path, os.O_RDONLY) for path in (door, inside))
+
+    def close(self) -> None:
+        """Close the files."""
+        os.close(self._door)
+        os.close(self._inside)
 
     @contextlib.contextmanager
     def entered(self, *, alone: bool) -> Iterator[None]:
@@ -85,7 +89,8 @@ class Room:
             fcntl.flock(self._inside, fcntl.LOCK_UN)
 
 
-_ROOM = Room() if "PYTEST_XDIST_WORKER" in os.environ else None
+# Any two files will do that all workers have.
+_ROOM = Room(Path(__file__), Path(__file__).with_name("conftest.py")) if "PYTEST_XDIST_WORKER" in os.environ else None
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-timeout looks at the clock
