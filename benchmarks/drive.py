@@ -42,7 +42,7 @@ def check(answer: Any, number: int) -> None:
 async def drive_tasks(
     call: Callable[[int], Awaitable[Any]], window: int, seconds: float, sent: Callable[[], int] | None = None
 ) -> None:
-    """`window` tasks that call one after the other; `sent`: how many messages were."""
+    """`window` tasks that call one after the other; `sent`: how many messages were, if that is counted."""
     for number in range(WARM_UP):
         check(await call(number), number)
     say(event="begin")
@@ -60,7 +60,8 @@ async def drive_tasks(
 
     await asyncio.gather(*[work() for _ in range(window)])
     wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
-    report(laps, wall, cpu, **({"calls_a_message": len(laps) / (sent() - before)} if sent is not None else {}))
+    messages = sent() - before if sent is not None else 0
+    report(laps, wall, cpu, **({"calls_a_message": len(laps) / messages} if messages else {}))
 
 
 def drive_threads(call: Callable[[int], Any], count: int, seconds: float) -> None:

@@ -26,7 +26,7 @@ p{margin:6px 0 12px;color:var(--soft);max-width:76ch}a{color:var(--accent);text-
 section{background:var(--card);border:1px solid var(--edge);border-radius:12px;padding:20px 22px;margin:20px 0}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;margin:22px 0}
 .card{background:var(--card);border:1px solid var(--edge);border-radius:12px;padding:14px 16px}
-.card b{display:block;font-size:24px;line-height:1.3}.card span{color:var(--soft);font-size:13px}
+a.card{color:inherit}.card b{display:block;font-size:24px;line-height:1.3}.card span{color:var(--soft);font-size:13px}
 nav{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:14px;margin:14px 0}
 svg{width:100%;height:auto;display:block;max-width:860px}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:13.5px;margin-top:10px}
@@ -100,6 +100,10 @@ def _cards(page: Page) -> str:
                     text = MEASURES[line.measure].show(line.middle).removesuffix(" calls/s")
                     more = f": {number(statistics.median(line.ratio))} x {_name(family, lines)}" if line.ratio else ""
                     shown.append(f'<div class="card"><b>{escape(text)}</b><span>{escape(about + more)}</span></div>')
+    judged = [reached for *_, reached, _ in page.verdicts if reached in {"yes", "no"}]
+    if judged:
+        met = f"{judged.count('yes')} of {len(judged)}"
+        shown.append(f'<a class="card" href="#targets"><b>{met}</b><span>targets met</span></a>')
     return f'<div class="cards">{"".join(shown)}</div>' if shown else ""
 
 
@@ -170,11 +174,12 @@ def _verdicts(page: Page) -> str:
     met = sum(reached == "yes" for *_, reached, _ in page.verdicts)
     missed = sum(reached == "no" for *_, reached, _ in page.verdicts)
     said = f"{met} are met, {missed} are not."
-    if page.unmeasured:
-        said += f" This run says nothing of: {'; '.join(page.unmeasured)}."
-    return (
-        f'<section id="targets" class="targets"><h2>Targets</h2><p>{escape(said)}</p>{_table(HEADINGS, rows)}</section>'
-    )
+    left = "".join(f"<li>{escape(title)}</li>" for title in page.unmeasured)
+    if left:
+        left = (
+            f"<details><summary>{len(page.unmeasured)} that this run says nothing of</summary><ul>{left}</ul></details>"
+        )
+    return f'<section id="targets"><h2>Targets</h2><p>{said}</p>{_table(HEADINGS, rows)}{left}</section>'
 
 
 def _missing(page: Page) -> str:

@@ -56,7 +56,9 @@ class Scale:
         """Round numbers between low and high."""
         if self.log:
             first, last = round(math.log10(self.low)), math.floor(math.log10(self.high))
-            return [10.0**power for power in range(first, last + 1)]
+            steps = (1,) if last - first > 2 else (1, 2, 5)
+            places = [10.0**power * times for power in range(first, last + 1) for times in steps]
+            return [place for place in places if self.low <= place <= self.high]
         rough = self.high / 5
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(power * times for times in (1, 2, 5, 10) if power * times >= rough)
