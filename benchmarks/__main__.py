@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--only", nargs="+", choices=families, metavar="FAMILY", help=f"of: {', '.join(families)}")
     top.add_argument("--redis", metavar="URL", help="a running Redis, for calls with keys; default: as the broker")
     top.add_argument("--rounds", type=int, help="default: 3 quick, 5 full")
-    top.add_argument("--seconds", type=float, help="of each run; default: 0.4 quick, 1.5 full")
+    top.add_argument("--seconds", type=float, help="of each run; default: 0.4 quick, 1.2 full")
     top.add_argument("--budget", type=float, metavar="SECONDS", help="to measure all in; default: 80 or 1150")
     top.add_argument(
         "--loop", choices=("asyncio", "uvloop"), default="asyncio", help="of AsyncClient, server, aio-pika"

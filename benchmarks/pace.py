@@ -8,12 +8,13 @@ from dataclasses import replace
 
 from benchmarks.plan import Plan, Turn
 
+ROUNDING = 1e-3
 FEWEST, SHORTEST = 0.5, 0.1
 """The share of a run's seconds below which rather rounds are left out, and that below which rather turns are."""
 
 
 class Pace:
-    """The plan as the time allows it: `plan` has the seconds of a run, which only ever become less."""
+    """The plan as the time allows it: `plan` has the seconds of a run, never more than were asked for."""
 
     def __init__(self, plan: Plan, clock: Callable[[], float] = time.monotonic) -> None:
         self.plan = self._asked = plan
@@ -49,13 +50,13 @@ class Pace:
         all_runs = runs + more * self._asked.seconds * (_timed(again) + _timed(self._done))
         share = max(_share(self.left - all_, all_runs), FEWEST)
         share = min(share, max(_share(self.left - round_, runs), SHORTEST))
-        self.plan = replace(self.plan, seconds=min(self.plan.seconds, self._asked.seconds * share))
+        self.plan = replace(self.plan, seconds=self._asked.seconds * share)
         needed = slow * _beside(rest[:1]) + (self.plan.seconds if rest[0].seconds else 0.0)
         return self.plan if needed <= self.left else None
 
     def fits(self, due: Sequence[Turn]) -> bool:
         """Whether there is time for another round of these."""
-        return self._seconds(due) <= self.left
+        return self._seconds(due) <= self.left + ROUNDING
 
     def took(self, turn: Turn, seconds: float) -> None:
         """A turn has ended."""

@@ -21,7 +21,7 @@ from benchmarks.process import party, shards
 
 Runs = dict[str, list[Found]]
 """For each key of a point what was found, a round each."""
-START_SECONDS, PEER_SECONDS = 0.9, 2.5
+START_SECONDS, PEER_SECONDS = 0.7, 2.0
 """What a client and a server take to start, and those of a peer, for a first guess."""
 
 

@@ -221,7 +221,7 @@ FAMILIES = (
         about="Processor time of the broker for a call, shared out by what Erlang counts as work. A queue is one "
         "process of Erlang: it ends at one processor, the rest spreads over all that the node has.",
         measure="broker_cpu_us",
-        probe=Probe(run=probes.queue, once=True, seconds=35.0),
+        probe=Probe(run=probes.queue, once=True, seconds=30.0),
         stacked=True,
     ),
     Family(
@@ -292,7 +292,7 @@ FAMILIES = (
         title="Each policy alone",
         about="Microseconds added to a call that succeeds, in process, beside naive use of other libraries.",
         measure="micros",
-        probe=Probe(run=probes.policies, once=True, seconds=35.0, quick_seconds=14.0),
+        probe=Probe(run=probes.policies, once=True, seconds=20.0, quick_seconds=7.0),
         quick=True,
     ),
     Family(
@@ -336,7 +336,7 @@ FAMILIES = (
         about="From the call to its error. Killed: the only server gets SIGKILL with the call in its hands, where "
         "liveness is 1 s; without liveness a caller would wait for its deadline.",
         measure="elapsed_us",
-        probe=Probe(run=probes.failures, seconds=5.0, quick_seconds=5.0),
+        probe=Probe(run=probes.failures, seconds=5.0, quick_seconds=4.0),
         quick=True,
     ),
     Family(
@@ -344,7 +344,7 @@ FAMILIES = (
         title="Requests sent to a server that fails",
         about="For each of 300 calls at once, each with 4 s: the handler always fails and says that a repeat may help.",
         measure="attempts",
-        probe=Probe(run=probes.amplification, seconds=5.0, quick_seconds=5.0),
+        probe=Probe(run=probes.amplification, seconds=5.0, quick_seconds=4.0),
         quick=True,
     ),
     Family(
@@ -369,21 +369,21 @@ FAMILIES = (
         about="Of a call that waits: all that is beyond the caller's own task and coroutines. Of a record: its growth "
         "in Redis and in a process.",
         measure="bytes",
-        probe=Probe(run=probes.memory, once=True, seconds=60.0),
+        probe=Probe(run=probes.memory, once=True, seconds=45.0),
     ),
     Family(
         key="soak",
         title="What calls leave behind",
         about="Growth of the memory of both processes over 1,000,000 calls, 64 in flight, by least squares.",
         measure="growth",
-        probe=Probe(run=probes.soak, once=True, seconds=75.0),
+        probe=Probe(run=probes.soak, once=True, seconds=65.0),
     ),
     Family(
         key="idle",
         title="Without work",
         about="Processor time of clients and a server that are connected and have nothing to do, for 20 s.",
         measure="share",
-        probe=Probe(run=probes.idle, once=True, seconds=25.0),
+        probe=Probe(run=probes.idle, once=True, seconds=24.0),
     ),
     Family(
         key="burst",
