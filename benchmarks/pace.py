@@ -10,7 +10,7 @@ from benchmarks.plan import Plan, Turn
 
 ROUNDING = 1e-3
 FEWEST, SHORTEST = 0.5, 0.1
-"""The share of a run's seconds below which rather rounds are left out, and that below which rather turns are."""
+"""The share of a run's seconds below which rather rounds are left out; the seconds below which rather turns are."""
 
 
 class Pace:
@@ -49,7 +49,7 @@ class Pace:
         all_ = round_ + more * (slow * _beside(again) + _beside(self._done))
         all_runs = runs + more * self._asked.seconds * (_timed(again) + _timed(self._done))
         share = max(_share(self.left - all_, all_runs), FEWEST)
-        share = min(share, max(_share(self.left - round_, runs), SHORTEST))
+        share = min(share, max(_share(self.left - round_, runs), min(SHORTEST / self._asked.seconds, 1.0)))
         self.plan = replace(self.plan, seconds=self._asked.seconds * share)
         needed = slow * _beside(rest[:1]) + (self.plan.seconds if rest[0].seconds else 0.0)
         return self.plan if needed <= self.left else None
