@@ -7,6 +7,9 @@ WORKERS ?= auto
 # The order is that of tests/parallel.py. A test that hangs ends its worker; the time includes the boot of a server.
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 1 --timeout 180
 BIN := .venv/bin
+# Tests start hundreds of processes. What these import is compiled once, even where writing it down is switched off.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 PLUGINS := $(patsubst %/pyproject.toml,-e ./%,$(wildcard plugins/*/pyproject.toml))
 
 .DEFAULT_GOAL := help
