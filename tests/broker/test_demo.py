@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import redis
 
-pytestmark = pytest.mark.slow
+# The demo says what share of its calls was answered in time.
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
 PROGRAM = [sys.executable, "-m", "resilient_rpc.cli"]
 ROW = re.compile(r"^( *[a-z][^\d\n]*?) {2,}(\d+) {2,}(\d+)$", re.MULTILINE)
 SERVER = """
