@@ -26,8 +26,10 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min((os.cpu_count() or 1) + MORE, MOST)
 
 
+OWN = ("tests/faults/test_cluster.py", "tests/faults/test_hostile_load.py", "tests/faults/test_soak.py")
+"""Long ones with servers of their own."""
 LANE = "tests/faults/"
-"""The tests of this folder follow one another in one worker: side by side they would starve each other's servers."""
+"""The others of this folder follow one another in one worker: side by side they would starve each other's servers."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -39,7 +41,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Lanes(LoadFileScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return LANE if nodeid.startswith(LANE) else str(super()._split_scope(nodeid))
+            file = str(super()._split_scope(nodeid))
+            return LANE if file.startswith(LANE) and file not in OWN else file
 
     return Lanes(config, log)
 

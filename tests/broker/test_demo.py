@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,10 +31,10 @@ def slow(path: str) -> str:
 
 
 @pytest.fixture
-def run(amqp_url: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run(amqp_url: str, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return lambda *args: subprocess.run(
         [*PROGRAM, *args],
-        env={**os.environ, "RESILIENT_RPC_URL": amqp_url, "COLUMNS": "120"},
+        env={**os.environ, "RESILIENT_RPC_URL": amqp_url, "COLUMNS": "120", "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=55,
@@ -149,7 +148,11 @@ def test_a_server_that_is_told_to_stop_finishes_what_it_has_begun(
 
 
 def test_each_key_takes_effect_once_while_servers_are_killed_and_nothing_is_left_in_redis(
-    run: Callable[..., subprocess.CompletedProcess[str]], amqp_url: str, redis_url: str, service: str
+    run: Callable[..., subprocess.CompletedProcess[str]],
+    amqp_url: str,
+    redis_url: str,
+    service: str,
+    tmp_path: Path,
 ) -> None:
     parts = ["--calls", "0", "--phase", "0", "--keys", "60"]
     done = run("demo", "--broker", amqp_url, "--redis", redis_url, "--service", service, *parts)
@@ -168,7 +171,7 @@ def test_each_key_takes_effect_once_while_servers_are_killed_and_nothing_is_left
     assert f"with keys, {once[0]} of 60 took effect once" in done.stdout
     with redis.Redis.from_url(redis_url) as client:
         assert list(client.scan_iter("rpc-demo-*")) == []
-    assert not list(Path(tempfile.gettempdir()).glob("resilient-rpc-demo-*"))
+    assert not list(tmp_path.glob("resilient-rpc-demo-*"))
 
 
 def test_a_redis_that_cannot_be_reached_is_said_before_anything_begins(
