@@ -97,7 +97,9 @@ def test_a_service_in_trouble_is_called_with_and_without_policies(
     assert shares[0, "none"] > 90
     assert shares[1, "tuned"] > shares[1, "none"]
     assert shares[2, "none"] < 50  # the server was killed, and its calls ended by their deadline
-    assert table.endswith("every call ended by its deadline: 2,250 of 2,250\n")
+    [(ended, calls)] = re.findall(r"every call ended by its deadline: ([\d,]+) of ([\d,]+)\n$", table)
+    assert ended == calls
+    assert int(calls.replace(",", "")) >= 2250  # the last phase lasts until every chain has results again
     assert len(re.findall(r"10 results in a row again, chain \w+: [\d.]+ s after the server was back", table)) == 3
 
 
