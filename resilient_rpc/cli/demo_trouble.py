@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -98,8 +99,8 @@ class Side:
         self.client.on(AttemptEnded, self._sent)
         self.control = AsyncClient(url, policies=[], timeout=10.0)
         self.phases: list[Counted] = []
-        self.back = 0.0
-        """When the new server served, on the monotonic clock."""
+        self.after: Counted | None = None
+        """What it calls from when its new server serves to the next phase."""
 
     def _sent(self, attempt: AttemptEnded) -> None:
         began = time.monotonic() - attempt.seconds
@@ -118,7 +119,8 @@ class Side:
             await asyncio.to_thread(self.supply.kill)
         elif phase.event == "start":
             await asyncio.to_thread(self.supply.start)
-            self.back = time.monotonic()
+            self.begin()  # until its server serves, the service is as dead as before
+            self.after = self.phases[-1]
         else:
             behaviour = {"failing": phase.failing, "stuck": phase.stuck, "seconds": STUCK}
             await self.control.call(f"{self.service}.behave", behaviour)
@@ -135,13 +137,16 @@ class Side:
 
     @property
     def recovered(self) -> float | None:
-        """Seconds from the server's return to the first of some calls in a row that succeeded; None: never."""
-        calls = [call for phase in self.phases for call in phase.calls if call.ended >= self.back]
-        for place in range(len(calls) - IN_A_ROW + 1):
-            row = calls[place : place + IN_A_ROW]
-            if all(call.error is None for call in row):
-                return row[0].ended - self.back
-        return None
+        """Seconds from the server's return to the first of the calls that have all succeeded since; None: never.
+
+        Some calls, at least: what was sent to the dead server ends meanwhile, and may well open a circuit after some
+        of the first calls to the new one have succeeded.
+        """
+        if self.after is None:
+            return None
+        ended = [call for call in self.after.calls if call.ended]
+        row = list(itertools.takewhile(lambda call: call.error is None, reversed(ended)))
+        return row[-1].ended - self.after.since if len(row) >= IN_A_ROW else None
 
     async def close(self) -> None:
         """End its connections."""
@@ -179,9 +184,9 @@ async def run(all_sides: Sequence[Side], seconds: float, begins: Callable[[Phase
         for phase in PHASES:
             changes = [tasks.create_task(side.happens(phase)) for side in all_sides]
             while phase.event == "start" and not all(change.done() for change in changes):
-                await _call(all_sides, LOOK, tasks)  # until it serves, it is as dead as before
+                await _call(all_sides, LOOK, tasks)
             begins(phase)
-            for side in all_sides:
+            for side in all_sides if phase.event != "start" else ():
                 side.begin()
             await _call(all_sides, seconds, tasks)
             if phase.until_recovered:

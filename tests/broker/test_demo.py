@@ -88,7 +88,7 @@ def test_without_a_kill_nothing_is_lost(
 def test_a_service_in_trouble_is_called_with_and_without_policies(
     run: Callable[..., subprocess.CompletedProcess[str]], amqp_url: str, service: str
 ) -> None:
-    done = run("demo", "--broker", amqp_url, "--calls", "30", "--service", service, "--phase", "1.5")
+    done = run("demo", "--broker", amqp_url, "--calls", "30", "--service", service, "--phase", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     table = done.stdout[done.stdout.index("With and without policies") :]
     rows = re.findall(r"(none|default|tuned) +(\d+) +([\d.]+)% +([\d.]+) +([\d,]+)", table)
@@ -96,7 +96,8 @@ def test_a_service_in_trouble_is_called_with_and_without_policies(
     shares = {(place // 3, row[0]): float(row[2]) for place, row in enumerate(rows)}
     assert shares[0, "none"] > 90
     assert shares[1, "tuned"] > shares[1, "none"]
-    assert shares[2, "none"] < 50  # the server was killed, and its calls ended by their deadline
+    # The server was killed, and its calls ended by their deadline; those of the last second waited for the new one.
+    assert shares[2, "none"] < 50
     [(ended, calls)] = re.findall(r"every call ended by its deadline: ([\d,]+) of ([\d,]+)\n$", table)
     assert ended == calls
     assert int(calls.replace(",", "")) >= 2250  # the last phase lasts until every chain has results again
