@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-MORE = 1
+MORE = 2
 """Workers more than processors: much of the time of a test is waiting, for a server that boots or a lease that ends."""
 MOST = 6
 """Each worker has a RabbitMQ or two, and a Redis."""
