@@ -563,6 +563,7 @@ def test_leaks() -> None:
     check_policy(LastOne, crowd=2)
 
 
+@pytest.mark.serial  # the child and what it says have less than half a second
 def test_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "in the child a call ended in Rejected('full')" in told("fork", lambda: Counting(5, BaseException))
     monkeypatch.setattr(forked, "LIMIT", 0.2)
