@@ -81,12 +81,12 @@ async def server(options: Namespace) -> None:
         filters=_filters(options),
     )
 
-    @ours.method
+    @ours.method(safety="idempotent")
     async def nap(n: int, seconds: float) -> dict[str, int]:
         await asyncio.sleep(seconds)
         return {"n": n}
 
-    @ours.method
+    @ours.method(safety="idempotent")
     async def repeat(n: int, text: str) -> dict[str, int | str]:
         return {"n": n, "text": text}
 
@@ -97,9 +97,9 @@ async def server(options: Namespace) -> None:
         return {"n": n}
 
     if options.plain:
-        ours.method(name="echo")(plain)
+        ours.method(name="echo", safety="idempotent")(plain)
     else:
-        ours.method(name="echo")(echo)
+        ours.method(name="echo", safety="idempotent")(echo)
 
     gc.collect()
     gc.freeze()  # as `Server.run` does

@@ -188,7 +188,7 @@ async def fork(bench: Bench) -> None:
 
     waiting = [asyncio.create_task(bench.begin(bench.key())) for _ in range(CROWD)]
     await asyncio.sleep(0)
-    said = in_child(lambda: _said(child))
+    said = in_child(lambda: _said(child))()
     began = await asyncio.gather(*waiting)
     expect(not said, f"in the child, {said}")
     expect(all(isinstance(one, New) for one in began), "calls of the parent were disturbed")
