@@ -145,6 +145,8 @@ PEERS = (
 
 BROKER = "the broker's part of a call, two messages, two confirms and an ack; P has no confirms"
 TURNS = "client, broker and server take turns: the processor time of the three together is the time of a batch"
+KEYS = "the server's processor is the limit: a key costs it four times what the rest of a call does"
+WAKING = "two round trips to Redis, for each of which two processes wake up, and a server in which nothing is warm"
 CORE = (
     Case(
         key="async-64-single",
@@ -223,7 +225,7 @@ KEYED = (
         title="fresh keys, Idempotency(RedisStore), 64 in flight",
         client=("ours-keyed", "--window", "64"),
         server=("ours-server", "--store", "redis"),
-        targets=(Target(peer="A", limit=12),),
+        targets=(Target(peer="A", limit=12, why=KEYS),),
     ),
     Case(
         key="keyed-64-replay",
@@ -250,7 +252,7 @@ KEYED = (
         client=("ours-keyed", "--window", "1"),
         server=("ours-server", "--store", "redis"),
         unit=MEDIAN,
-        targets=(Target(peer="async-1-chain", limit=250, more=True),),
+        targets=(Target(peer="async-1-chain", limit=250, more=True, why=WAKING),),
     ),
     Case(
         key="keyed-1-replay",
