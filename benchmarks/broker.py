@@ -46,11 +46,15 @@ def version(url: str) -> str:
 
 
 def process(url: str) -> psutil.Process | None:
-    """The broker's process, if it runs on this machine where we may look."""
+    """The broker's process, if it runs on this machine where we may look.
+
+    The eldest of those that have its port: what it starts has it, too, for a moment or longer, and may be seen first.
+    """
+    port = urlsplit(url).port
     with contextlib.suppress(psutil.Error):
-        for entry in psutil.net_connections("tcp"):
-            if entry.status == psutil.CONN_LISTEN and entry.laddr.port == urlsplit(url).port and entry.pid:
-                return psutil.Process(entry.pid)
+        entries = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN and each.pid]
+        found = [psutil.Process(each.pid) for each in entries if each.laddr.port == port]
+        return min(found, key=psutil.Process.create_time, default=None)
     return None
 
 
