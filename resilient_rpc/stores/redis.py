@@ -122,9 +122,7 @@ class RedisStore:
         check_payload(payload)
         check_size(self, payload, self.max_payload)
         name = name_of(self.namespace, key)
-        step = steps.complete(name, epoch, payload, ok=ok, ttl=_milliseconds("ttl", ttl))
-        done: bool = await self._lane().do(step)
-        return done
+        return await self._done(steps.complete(name, epoch, payload, ok=ok, ttl=_milliseconds("ttl", ttl)))
 
     async def abandon(self, key: RecordKey, epoch: int) -> bool:
         """As `Store`."""

@@ -38,7 +38,6 @@ class Leases:
 
     def __init__(self, store: Store, seconds: float, io: Callable[[], IoLoop]) -> None:
         self._store, self._seconds, self._io = store, seconds, io
-        self._third = seconds / 3
         self._held: dict[Lease, None] = {}  # all leases are of one length: the order is that in which they are due
         self._keeping = self._asked = self._closing = False
         self._lock = threading.Lock()
@@ -56,8 +55,7 @@ class Leases:
         """Renew the lease from now on. `told` is called on the I/O thread, after every renewal."""
         lease = Lease(key, epoch, told)
         with self._lock:
-            lease.due, lease.until = now + self._third, now + self._seconds
-            self._held[lease] = None
+            self._put(lease, now)
             start, self._keeping, self._closing = not self._keeping, True, False
         if start:
             Context().run(self._io().start, self._keep)  # it outlives the call whose variables are the current ones
@@ -85,7 +83,7 @@ class Leases:
         await self._store.close()
 
     def _put(self, lease: Lease, now: float) -> None:
-        lease.due, lease.until = now + self._third, now + self._seconds
+        lease.due, lease.until = now + self._seconds / 3, now + self._seconds
         self._held[lease] = None
 
     async def _keep(self, runtime: Runtime) -> None:
