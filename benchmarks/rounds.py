@@ -49,13 +49,12 @@ def wanted(families: Sequence[Family], catalogue: Catalogue, plan: Plan, only: S
 
 def turns(families: Sequence[Family], parties: Sequence[Case | Peer], plan: Plan) -> list[Turn]:
     """What a round does."""
-    process = broker.process(plan.url)
 
     def of(one: Case | Peer) -> Turn:
         start = PEER_SECONDS if isinstance(one, Peer) and one.environment else START_SECONDS
         return Turn(
             one.title,
-            lambda now: [(None, run(now, one, process))],
+            lambda now: [(None, run(now, one))],
             key=one.key,
             ours=isinstance(one, Case),
             guess=start + plan.seconds,
@@ -112,8 +111,9 @@ def _note(outcome: Outcome, turn: Turn, found: Sequence[tuple[Point | None, Foun
             outcome.points[turn.key].append(point)
 
 
-def run(plan: Plan, one: Case | Peer, process: psutil.Process | None) -> Found:
+def run(plan: Plan, one: Case | Peer) -> Found:
     """Servers, clients, and what the clients report; with the processor time of a call in each process."""
+    process = broker.process(plan.url)  # each time: a probe may have restarted it
     service = f"bench{secrets.token_hex(4)}"
     queues = shards(service, int(_option(one.client, "--shards", "1")))
     common = ("--url", plan.url, "--service", service, "--seconds", str(plan.seconds), "--loop", plan.loop)
