@@ -10,13 +10,11 @@ from resilient_rpc.chain.faults import Blame
 from resilient_rpc.chain.guard import Guard, is_trusted
 from resilient_rpc.chain.order import check_order, name_of, role_of
 from resilient_rpc.chain.overrides import Override, plain, resolve
+from resilient_rpc.remembered import Remembered
 
 if TYPE_CHECKING:
     from resilient_rpc.call import Call, Reply
     from resilient_rpc.policy import Handler, Policy
-
-MAX_METHODS = 10_000
-"""Names whose chains are remembered."""
 
 
 class Plan:
@@ -38,6 +36,10 @@ class Plan:
         if method is None:
             return [_describe(policy) for policy in self.policies]
         return [_describe(policy) for policy in _find(self._changed, method, self._base)]
+
+    def outermost(self, method: str) -> Policy | None:
+        """The first policy in the chain of a method; None: it has none."""
+        return next(iter(_find(self._changed, method, self._base)), None)
 
     def find(self, method: str, role: str) -> Policy | None:
         """The outermost policy of this role in the chain of a method; None: there is none."""
@@ -70,27 +72,11 @@ class Chain(Plan):
         return handler
 
 
-class _Routes(dict[str, Any]):
-    """The handler of each method that was called; a dict alone, so that a call costs one look-up."""
-
-    def __init__(self, base: Handler, changed: Mapping[str, Handler]) -> None:
-        super().__init__(changed)
-        self._base, self._patterns = base, dict(changed)
-
-    def __missing__(self, method: str) -> Handler:
-        if len(self) >= MAX_METHODS:
-            self.clear()
-        handler: Handler = _find(self._patterns, method, self._base)
-        self[method] = handler
-        return handler
-
-
 def _choose(base: Handler, changed: Mapping[str, Handler]) -> Handler:
-    routes = _Routes(base, changed)
+    routes: Remembered[Handler] = Remembered(lambda method: _find(changed, method, base))
 
     def handler(call: Call) -> Coroutine[Any, Any, Reply]:
-        chosen: Handler = routes[call.method]
-        return chosen(call)
+        return routes[call.method](call)
 
     return handler
 

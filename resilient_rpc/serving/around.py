@@ -31,6 +31,7 @@ from resilient_rpc.errors import (
 )
 from resilient_rpc.hub import Events
 from resilient_rpc.policy import Handler, Policy
+from resilient_rpc.remembered import Remembered
 from resilient_rpc.runtime import AsyncioRuntime
 from resilient_rpc.serving.job import Job
 from resilient_rpc.wire.codec import Codec
@@ -55,7 +56,7 @@ class Course:
         "job",
         "outside",
         "params",
-        "parks",
+        "parking",
         "raised",
         "recorded",
         "replayed",
@@ -63,7 +64,7 @@ class Course:
         "threads",
     )
 
-    def __init__(self, job: Job, slots: Slots, tenant: str, *, parks: bool = False) -> None:
+    def __init__(self, job: Job, slots: Slots, tenant: str, parking: Policy | None = None) -> None:
         self.job, self._slots, self.tenant = job, slots, tenant
         self.params = job.method.binder.named((job.args, job.kwargs))
         self.raised: BaseException | None = None
@@ -71,9 +72,10 @@ class Course:
         self.began = self.ended = 0
         """How often a policy has let the handler begin, and how often it has ended."""
         self.replayed = False
-        self.parks = parks
-        """Its outermost policy waits in frames of its own, when it is `asking`."""
+        self.parking = parking
+        """The policy that may have it wait without a task: the outermost one, if it can."""
         self.asking = False
+        """That policy waits for an outcome, in frames that are all of this library."""
         self.threads: set[asyncio.Future[Any]] = set()
         """Handlers that have not ended yet, in threads: these cannot be stopped."""
         self.outside = False
@@ -176,15 +178,16 @@ class Around:
         self._service, self._hub, self._runtime, self._slots = service, hub, runtime, slots
         self._tenant = tenant
         self._chain = _Chain(policies, self._carry)
-        self._parks = bool(policies) and getattr(policies[0], "parks", False)
+        self._parking = Remembered(self._parking_of)
 
     async def run(self, job: Job) -> Any:
         """The result of a call. What a policy raises comes out as the error that its caller is to get."""
         context = job.context
-        course = Course(job, self._slots, self._tenant_of(job), parks=self._parks)
+        method = f"{self._service}.{context.method}"
+        course = Course(job, self._slots, self._tenant_of(job), self._parking[method])
         job.course = course
         call = ServedCall(
-            method=f"{self._service}.{context.method}",
+            method=method,
             params=course.params,
             runtime=self._runtime,
             deadline=job.deadline,
@@ -208,6 +211,10 @@ class Around:
             raise told from error
         course.replayed = reply.replayed
         return reply.result
+
+    def _parking_of(self, method: str) -> Policy | None:
+        outermost = self._chain.outermost(method)
+        return outermost if getattr(outermost, "parks", False) else None
 
     def _tenant_of(self, job: Job) -> str:
         if job.context.principal is None:

@@ -16,7 +16,7 @@ from resilient_rpc.serving.answers import Answers
 from resilient_rpc.serving.door import Door
 from resilient_rpc.serving.forwards import Forward
 from resilient_rpc.serving.inlet import Desk, Inlet, InletLetter, Plumbing
-from resilient_rpc.serving.intake import RECORDS, Answer, Intake, priority_of
+from resilient_rpc.serving.intake import Answer, Intake, priority_of
 from resilient_rpc.serving.job import Job, Letter
 from resilient_rpc.serving.subscriptions import Subscriptions, Unwanted
 from resilient_rpc.transport.base import Consumer, Delivery, QueueSpec
@@ -55,7 +55,7 @@ class EventIntake(Intake):
     def _job(self, letter: Letter, item: Incoming, delivery: Delivery, deadline: float, arrived: float) -> Job:
         meta = item.meta or Meta()
         event = meta.key or _id_of(letter, delivery)
-        keeper = self._plan.find(f"{self._methods.service}.{item.method}", RECORDS)
+        keeper = self._keepers[item.method]
         # The policy's own `key` goes before the id: that is there always, and says nothing of what the event is about.
         meta.key = event if keeper is not None and getattr(keeper, "key", None) is None else None
         item.meta = meta

@@ -212,7 +212,7 @@ class Executor:
             self._blocked(job, seconds)
         if awaited is not ENDED:
             course = job.course
-            if course is not None and course.asking and course.parks and type(awaited) is Outcome:
+            if course is not None and course.asking and type(awaited) is Outcome:
                 self._watch(job)
                 self._parked.park(job, awaited)
                 return None

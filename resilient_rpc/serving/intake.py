@@ -16,7 +16,7 @@ from msgspec import UNSET
 from resilient_rpc.call import DEDUP, MAX_PRIORITY, NO_TAGS, Safety
 from resilient_rpc.chain import Plan
 from resilient_rpc.context import Context
-from resilient_rpc.contract import Method, Methods
+from resilient_rpc.contract import Methods
 from resilient_rpc.errors import (
     Expired,
     Interrupted,
@@ -28,6 +28,7 @@ from resilient_rpc.errors import (
     TooLarge,
 )
 from resilient_rpc.policy import Policy
+from resilient_rpc.remembered import Remembered
 from resilient_rpc.serving.access import check_access
 from resilient_rpc.serving.addresses import Addresses
 from resilient_rpc.serving.admission import Gatekeeper
@@ -70,9 +71,9 @@ class Intake:
         own: Own = lambda *_: False,
     ) -> None:
         self._methods, self._limits, self._addresses, self._answer = methods, limits, addresses, answer
-        self._plan = Plan(policies)
-        self._keepers: dict[str, Policy | None] = {}
-        """What keeps records of keys for a method, as far as it was looked for."""
+        plan = Plan(policies)
+        self._keepers: Remembered[Policy | None] = Remembered(lambda n: plan.find(f"{methods.service}.{n}", RECORDS))
+        """What keeps records of keys for a method, or for an event."""
         self.numbers: Iterator[int] = itertools.count(1)
         self._age = QueueAge()
         self._gatekeeper, self._own = gatekeeper, own
@@ -167,7 +168,7 @@ class Intake:
         redelivered, limits = delivery.redelivered, self._limits
         safety = method.safety_for(meta.safety or (_told(delivery) if redelivered else None))
         if meta.key is not None or safety is DEDUP or (redelivered and not safety.repeatable):
-            safety = self._repeatable(method, meta.key, safety, redelivered)
+            safety = self._repeatable(item.method, meta.key, safety, redelivered)
         params, codec = item.params, letter.codec
         if len(params) > limits.max_depth:  # a shorter one cannot be nested more deeply
             codec.check_depth(bytes(params), limits)
@@ -190,21 +191,15 @@ class Intake:
             arguments = method.binder.give_context(arguments, context)
         return Job(letter, next(self.numbers), method, arguments[0], arguments[1], context, id_of(item))
 
-    def _repeatable(self, method: Method, key: str | None, safety: Safety, redelivered: bool) -> Safety:
+    def _repeatable(self, name: str, key: str | None, safety: Safety, redelivered: bool) -> Safety:
         """The safety class of a call with a key, or that should have one, or was delivered before; or a refusal."""
-        name = method.name
-        if name in self._keepers:
-            keeper = self._keepers[name]
-        else:
-            keeper = self._keepers[name] = self._plan.find(f"{self._methods.service}.{name}", RECORDS)
+        keeper = self._keepers[name]
         if key is not None and keeper is not None:
             return safety if safety.repeatable else DEDUP
         if keeper is None and (key is not None or safety is DEDUP):
-            raise Refused(f"{method.name}: a call with an idempotency key, and this server keeps no record of keys")
+            raise Refused(f"{name}: a call with an idempotency key, and this server keeps no record of keys")
         if redelivered and not safety.repeatable and getattr(keeper, "key", None) is None:
-            raise Interrupted(
-                f"{method.name}: an earlier server may have begun with it, and an unsafe call is not run twice"
-            )
+            raise Interrupted(f"{name}: an earlier server may have begun with it, and an unsafe call is not run twice")
         return safety
 
     def _age_of(self, letter: Letter, sent: int | None, wall: float, arrived: float) -> float:

@@ -6,7 +6,6 @@ import pytest
 
 from resilient_rpc.call import Call, Reply
 from resilient_rpc.chain import Chain, check_order
-from resilient_rpc.chain import chain as chain_module
 from resilient_rpc.errors import ConfigurationError
 from resilient_rpc.policies import AttemptTimeout, Deadline, for_
 from resilient_rpc.policy import Handler
@@ -91,7 +90,7 @@ def test_a_method_may_leave_out_what_its_service_has_brought(runtime: Bench) -> 
 
 
 def test_more_methods_than_are_remembered_find_their_chains(runtime: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chain_module, "MAX_METHODS", 3)
+    monkeypatch.setattr("resilient_rpc.remembered.MOST", 3)
     chain = Chain([for_("orders", Step("o")), for_("shop.price", Step("p")), Step("a")], path)
     for number in range(5):
         assert way(runtime, chain, f"orders.m{number}") == "oa"

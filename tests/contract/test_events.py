@@ -16,7 +16,7 @@ import pytest
 from resilient_rpc import AsyncClient, Classic, Client, Compression, Context, Quorum, Server
 from resilient_rpc.errors import ConfigurationError, ConnectionLost, DeadlineExceeded, UsageError
 from resilient_rpc.events import CallServed, DeadLettered, NoSubscribers
-from resilient_rpc.policies import Cache, Fallback, Idempotency, Retry, RetryBudget
+from resilient_rpc.policies import Cache, Fallback, Idempotency, Retry, RetryBudget, for_
 from resilient_rpc.stores import MemoryStore, RedisStore
 from resilient_rpc.transport.base import QueueSpec
 from resilient_rpc.transport.memory import Bus
@@ -576,6 +576,18 @@ def test_the_policys_own_key_goes_before_the_id_of_the_event(once: Once, colour:
             assert colour.do(client, "publish", once.event(), {"n": n})
         until(lambda: len(once.served) == 3)
     assert numbers(once, "") == [1, 2]
+
+
+def test_an_event_that_a_pattern_is_for_has_the_policies_of_its_own_name(once: Once, colour: Colour) -> None:
+    for_created = for_(f"{once.service('')}.{once.event('created')}", Idempotency(once.store))
+    with once.running(once.server("", "*", policies=[for_created])):
+        client = colour.client(once.side.url)
+        for event in ("created", "paid"):
+            for _ in range(2):
+                assert colour.do(client, "publish", once.event(event), {"n": len(event)}, idempotency_key="order-1")
+        until(lambda: len(once.served) == 4)
+    assert sorted(numbers(once, "")) == [4, 4, 7]
+    assert once.dead == []
 
 
 # -- publishing under faults

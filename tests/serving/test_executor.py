@@ -775,7 +775,7 @@ def test_what_parked_calls_ask_for_is_sent_before_too_many_of_them_have_asked() 
         bench = Bench(100)
         jobs = [bench.job(asks) for _ in range(2 * TOGETHER + 5)]
         for job in jobs:
-            job.course = Course(job, bench.executor, "default", parks=True)
+            job.course = Course(job, bench.executor, "default")
             job.course.asking = True
         bench.executor.add(jobs)
         await turns(lambda: len(asked) == len(jobs))

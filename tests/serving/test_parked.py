@@ -11,7 +11,7 @@ import pytest
 from resilient_rpc import AsyncClient, Context, Server
 from resilient_rpc.errors import DependencyUnavailable, InProgress, RpcError
 from resilient_rpc.parking import Outcome
-from resilient_rpc.policies import Idempotency
+from resilient_rpc.policies import Idempotency, for_
 from resilient_rpc.stores import EncryptedStore, MemoryStore, RecordKey, StoreUnavailable
 from tests.waiting import PATIENCE, turns
 
@@ -96,9 +96,11 @@ class Shop:
         return asyncio.create_task(self.client.call(f"shop.{method}", arguments, idempotency_key=key))
 
 
-def play(test: Callable[[Shop, Held], Coroutine[Any, Any, None]], service: str, store: Held, *before: Any) -> None:
+def play(
+    test: Callable[[Shop, Held], Coroutine[Any, Any, None]], service: str, store: Held, *before: Any, after: Any = ()
+) -> None:
     async def main() -> None:
-        shop = Shop(service, *before, Idempotency(store))
+        shop = Shop(service, *before, Idempotency(store), *after)
         async with shop.server, shop.client:
             await test(shop, store)
 
@@ -203,6 +205,59 @@ def test_an_outer_policy_that_limits_its_task_ends_its_own_call_alone(service: s
         assert shop.effects == [(2, "patient")]
 
     play(test, service, Held(), Hasty())
+
+
+class Impatient(Held):
+    """A store around a store, of which nobody knows what it makes of the task."""
+
+    async def begin(self, key: RecordKey, **settings: Any) -> Any:
+        if key.key != "hasty":
+            return await super().begin(key, **settings)
+        async with asyncio.timeout(0.05):
+            return await super().begin(key, **settings)
+
+
+@pytest.mark.parametrize("changed", ["shop", "shop.buy"])
+def test_what_a_method_has_instead_is_judged_by_itself(service: str, changed: str) -> None:
+    """Its store limits its task: such a call waits in a task of its own, whatever the others do."""
+
+    async def test(shop: Shop, store: Held) -> None:
+        calls = [shop.call("buy", "hasty", item=1), shop.call("buy", "patient", item=2)]
+        await other.has_been_asked(2)
+        with pytest.raises(DependencyUnavailable):
+            await calls[0]
+        other.free = True
+        other.let_go()
+        assert await calls[1] == 2
+        assert shop.effects == [(2, "patient")]
+        assert not store.asked
+
+    other = Impatient(parks=False)
+    play(test, service, Held(), after=[for_(changed, Idempotency(other))])
+
+
+def test_a_policy_that_one_method_has_outside_of_it_ends_its_own_call_alone(service: str) -> None:
+    class Hasty:
+        role = "hasty"
+
+        async def __call__(self, call: Any, proceed: Any) -> Any:
+            try:
+                async with asyncio.timeout(0.05):
+                    return await proceed(call)
+            except TimeoutError:
+                raise RpcError("too slow for this policy") from None
+
+    async def test(shop: Shop, store: Held) -> None:
+        calls = [shop.call("meet", "hasty"), shop.call("buy", "patient", item=2)]
+        await store.has_been_asked(2)
+        with pytest.raises(RpcError, match="too slow for this policy"):
+            await calls[0]
+        store.free = True
+        store.let_go()
+        assert await calls[1] == 2
+        assert shop.effects == [(2, "patient")]
+
+    play(test, service, Held(), for_("shop.meet", Hasty()))
 
 
 def test_a_server_that_stops_waits_for_what_the_store_says(service: str) -> None:

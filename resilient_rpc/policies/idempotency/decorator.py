@@ -85,6 +85,7 @@ class _Served:
 
     began = ended = 0
     running = asking = False
+    parking = None
     places = sys.maxsize
     replayed = False
     codec: Codec = MSGPACK

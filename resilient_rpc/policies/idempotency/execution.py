@@ -125,7 +125,7 @@ class Execution:
     async def _ask(self) -> Began | None:
         """What the store says; None: nothing, and the call may be executed all the same."""
         rules, served = self._rules, self._served
-        served.asking = True
+        served.asking = served.parking is rules
         try:
             return await ask(
                 self._call.runtime,
@@ -204,7 +204,7 @@ class Execution:
     async def _complete(self, epoch: int, kept: Kept) -> bool:
         """Record the outcome. False: another server has the record; a store that fails is not the caller's affair."""
         rules, served = self._rules, self._served
-        served.asking = True
+        served.asking = served.parking is rules
         try:
             stored = await ask(
                 self._call.runtime,

@@ -19,9 +19,13 @@ class Served(Protocol):
     ended: int
     """How often the handler has ended."""
     asking: bool
-    """It waits for the store, in frames that are all of this library."""
+    """It waits for the store of `parking`."""
     replayed: bool
     """The caller is told that the answer is a repeated one."""
+
+    @property
+    def parking(self) -> object | None:
+        """The policy that may have it wait without a task: no frame of anybody else's is around its own."""
 
     @property
     def params(self) -> Mapping[str, Any]:

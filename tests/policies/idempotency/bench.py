@@ -31,6 +31,7 @@ class Course:
         self.began = self.ended = self.stepped_out = self.stepped_in = 0
         self.replayed = False
         self.running = self.asking = False
+        self.parking = None
         self.places = 1000
         self.recorded: float | None = None
 

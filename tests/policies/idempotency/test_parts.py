@@ -316,6 +316,8 @@ def test_what_a_server_knows_of_a_call_is_what_the_policy_asks_for() -> None:
         "codec",
         "tenant",
         "params",
+        "parking",
+        "asking",
         "began",
         "ended",
         "replayed",
