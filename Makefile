@@ -40,7 +40,7 @@ test: lint types docs servers  ## everything that must hold before a commit; WOR
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term $(PYTEST)
 
 test-next: .venv/.test  ## all tests that need servers, with RabbitMQ 4 and Redis 8 (root on Debian, or docker)
-	@$(BIN)/python -m tests.servers.next $(BIN)/python -m pytest -m "broker or redis or fault" $(PYTEST)
+	@$(BIN)/python -m tests.servers.next $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "broker or redis or fault" $(PYTEST)
 
 soak: .venv/.test servers  ## MINUTES=5 of faults under keyed calls: what was lost, done twice, left behind?
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
