@@ -35,8 +35,8 @@ class Marks:
         self._warned = True
         log.warning(
             "%s may forget to say that it delivers a message of queue %s again, once it was stopped while calls waited "
-            "there: unsafe calls (%s) whose server dies may then be executed twice. Declare the queue as Quorum(), or "
-            "give such calls an idempotency key and the server Idempotency",
+            "there: unsafe calls (%s) whose server dies or is cut off may then be executed twice. Declare the queue as "
+            "Quorum(), or give such calls an idempotency key and the server Idempotency",
             broker,
             self._queue,
             ", ".join(unsafe[:NAMED]) + (", ..." if len(unsafe) > NAMED else ""),

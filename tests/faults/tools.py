@@ -40,14 +40,20 @@ def server_process(url: str, service: str, folder: Path) -> Iterator[subprocess.
 def wait_for_servers(url: str, service: str, count: int) -> None:
     """Until so many processes answer."""
     seen: set[int] = set()
+    wrong: list[Exception] = []
 
     def ask() -> bool:
-        with contextlib.suppress(Exception):
+        try:
             seen.update(client.map(f"{service}.whoami", [()] * (4 * count), timeout=2.0))
+        except Exception as error:
+            wrong.append(error)
         return len(seen) >= count
 
     with Client(url, batching=None) as client:
-        eventually(ask, f"{count} servers", 30.0)
+        try:
+            eventually(ask, f"{count} servers", 30.0)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {seen}, {wrong[-5:]}") from None
 
 
 def holdings() -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from resilient_rpc.policies import Retry
 from resilient_rpc.replies import Direct, Exclusive, Named, PerCall, Pool
+from resilient_rpc.transport.amqp.versions import Broker
 from tests.faults.soak.accounting import Account, Evidence, settle_plain
 from tests.faults.soak.callers import SHORT, Callers, Order
 from tests.faults.soak.fleet import Fleet
@@ -22,8 +23,6 @@ from tests.faults.soak.strikes import Strikes
 TIMEOUT = 3.0
 METHODS = {"read": "read_only", "put": "idempotent", "create": "unsafe", "create_in_thread": "unsafe"}
 UNSAFE = "unsafe"
-MARKING = 4
-"""The major version of RabbitMQ that marked redeliveries in all soaks; 3.10.8 does not."""
 STRATEGIES = (Direct(), Exclusive(), Named(app="soak"), Pool(size=3), PerCall())
 
 
@@ -71,7 +70,8 @@ class Links(Mix):
 
     def callers(self) -> Callers:
         """Nothing is made twice by them: then nothing unsafe may be executed twice."""
-        self._unmarked = int(self.stage.broker.ctl("version").partition(".")[0]) < MARKING  # it is gone in the end
+        version = self.stage.broker.ctl("version").strip()  # now: it is gone in the end
+        self._unmarked = not Broker.of({"product": "RabbitMQ", "version": version}).marks
         return Callers(
             self.stage.clients_url,
             self.stage.service,
