@@ -27,15 +27,17 @@ class Goal:
 
 
 Verdict = dict[str, Any]
+UNEXPECTED = "not known: other runs on this kind of machine have met it"
+HOURS = "µs of a machine with quicker and slower hours: see what other libraries took in the same run"
 MISS = "a miss costs a key, a flight that others can join, a copy that nobody can change, and an eviction"
 
 
 def _policies() -> Iterator[Goal]:
     names = ("Retry", "CircuitBreaker", "Deadline", "AttemptTimeout", "Bulkhead", "AdaptiveLimit", "RateLimit")
     names += ("Fallback", "Chaos, off", "Hedge, passed by", "Cache, passed by")
-    limits = [(name, POLICY, "") for name in names]
-    limits += [("the default chain", CHAIN, ""), ("Cache that misses, Retry, CircuitBreaker", HIT, MISS)]
-    limits += [("a cache hit through client.call", HIT, "")]
+    limits = [(name, POLICY, HOURS) for name in names]
+    limits += [("the default chain", CHAIN, HOURS), ("Cache that misses, Retry, CircuitBreaker", HIT, MISS)]
+    limits += [("a cache hit through client.call", HIT, HOURS)]
     for name, limit, why in limits:
         for colour, who in (("blocking", "Client"), ("asyncio", "AsyncClient")):
             key = f"policy-{name}-{colour}"
@@ -122,7 +124,7 @@ def judge(runs: Runs, case: Case, target: Target) -> Verdict:
         "target": f"≤ {target.peer} + {target.limit:g} µs" if target.more else wanted,
         "ratios": found,
         "reached": reached,
-        "why": target.why if reached is False else "",
+        "why": "" if reached is not False else target.why or UNEXPECTED,
     }
 
 
@@ -138,7 +140,7 @@ def alone(goal: Goal, found: Sequence[float]) -> Verdict:
         "target": f"≤ {unit.show(goal.limit)}",
         "ratios": [],
         "reached": reached,
-        "why": "" if reached else goal.why,
+        "why": "" if reached else goal.why or UNEXPECTED,
     }
 
 

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from benchmarks import goals, results
 from benchmarks.process import ROOT
-from benchmarks.sweeps import FAMILIES
+from benchmarks.rounds import Outcome
+from benchmarks.sweeps import CATALOGUE, FAMILIES
 from benchmarks.units import MEASURES
 
 PAGE, PICTURES = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "images" / "benchmarks"
@@ -57,8 +58,9 @@ def page(found: dict[str, Any]) -> Iterator[str]:
         "the least and the greatest round. Absolute figures say little of another machine; ratios say more."
     )
     yield ""
-    if found["verdicts"]:
-        yield from _targets(found["verdicts"])
+    verdicts = goals.judge_all(Outcome(runs=found["runs"]), CATALOGUE.cases)  # by the targets and reasons of today
+    if verdicts:
+        yield from _targets(verdicts)
     for family in found["families"]:
         yield f"## {family['title']}"
         yield ""

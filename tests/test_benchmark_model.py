@@ -59,16 +59,15 @@ def test_every_point_of_the_model_is_a_case_of_the_suite() -> None:
 def document() -> dict[str, Any]:
     point = {"key": "async-64", "x": 64, "series": "S", "measure": "calls_per_s"}
     point |= {"median": 2000.0, "least": 1900.0, "greatest": 2100.0, "rounds": 3}
-    judged = {"title": "a | b", "measured": "2.0", "target": "≥ 3 x A", "reached": False, "why": "the broker"}
     return {
         "format": 1,
         "environment": dict.fromkeys(("time", "processors", "processor", "memory", "load before", "python"), 1)
         | {"system": "Linux 6.1 x86_64"},
         "settings": {"rounds made": 3, "seconds": 1.5},
         "families": [{"key": "window", "title": "By window", "measure": "calls_per_s", "points": [point]}],
-        "missing": {"nameko": "too old"},
-        "verdicts": [judged],
-        "runs": {},
+        "missing": {"a | b": "too old"},
+        "verdicts": [],
+        "runs": {"async-64": [{"calls_per_s": 2000.0}], "A": [{"calls_per_s": 100.0}]},
     }
 
 
@@ -94,5 +93,6 @@ def test_a_run_becomes_a_page_with_its_pictures(tmp_path: Path, monkeypatch: pyt
         "0 are met in this run, 1 are",
     ):
         assert shown in text
-    assert "| a \\| b | 2.0 | ≥ 3 x A | no | the broker |" in text
-    assert "| nameko | too old |" in text
+    why = CATALOGUE.cases["async-64"].targets[0].why
+    assert f"| AsyncClient, 64 in flight | 20.00 (20.00 - 20.00) | ≥ 35 x A | no | {why} |" in text
+    assert "| a \\| b | too old |" in text
