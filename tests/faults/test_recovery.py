@@ -108,7 +108,7 @@ def test_plain_row_41_fifty_clients_serve_again_within_ten_seconds_and_do_not_co
     way = proxy(private_broker.url)
     desk.serve(private_broker.url)
 
-    async def storm() -> tuple[list[float], list[float], int]:
+    async def storm() -> tuple[list[float], list[float], list[float], int]:
         clients = [AsyncClient(way.url, policies=PATIENT, timeout=60.0) for _ in range(CLIENTS)]
         connected: list[float] = []
         for client in clients:
@@ -129,19 +129,21 @@ def test_plain_row_41_fifty_clients_serve_again_within_ten_seconds_and_do_not_co
         afterwards = way.accepted - attempts
         print(f"attempts while it was down: {attempts - CLIENTS}, after that: {afterwards}")
         await asyncio.gather(*[client.close() for client in clients])
-        return sorted(served), sorted(moment - up for moment in connected if moment > up), afterwards
+        came = [moment - up for moment in way.arrivals[-CLIENTS:]]
+        return sorted(served), came, sorted(moment - up for moment in connected if moment > up), afterwards
 
     def _note(connected: list[float], event: ConnectionStateChanged) -> None:
         if event.state == "connected":
             connected.append(time.monotonic())
 
-    served, connected, afterwards = asyncio.run(storm())
-    rates = [bisect.bisect_left(connected, at + 0.1) - bisect.bisect_left(connected, at) for at in connected]
-    print(f"all {CLIENTS} served after {served[-1]:.1f} s; connections in 0.1 s, at most: {max(rates)}")
+    served, came, connected, afterwards = asyncio.run(storm())
+    rates = [bisect.bisect_left(came, at + 0.1) - bisect.bisect_left(came, at) for at in came]
+    print(f"all {CLIENTS} served after {served[-1]:.1f} s; of the last to come in 0.1 s, at most: {max(rates)}")
     print("connections per second:", [sum(s <= at < s + 1 for at in connected) for s in range(int(connected[-1]) + 1)])
     assert len(connected) == CLIENTS
     assert served[-1] < 10.0
-    assert connected[-1] - connected[0] > 0.2, "a herd"
+    # RabbitMQ 4 takes connections before it answers them, and then answers all at once: what counts is when they came.
+    assert came[-1] - came[0] > 0.2, "a herd"
     assert afterwards <= 2 * CLIENTS
 
 

@@ -11,6 +11,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -54,7 +55,8 @@ class Proxy:
         self.port = free_port()
         credentials, at, _ = parts.netloc.rpartition("@")
         self.url = urlunsplit(parts._replace(netloc=f"{credentials}{at}{HOST}:{self.port}"))
-        self.accepted = 0
+        self.arrivals: list[float] = []
+        """When each connection came that there ever was (`time.monotonic`)."""
         self._links: set[Link] = set()
         self._lanes: dict[Way, Lane] = {way: Lane() for way in WAYS}
         self._listener: socket.socket | None = None
@@ -81,6 +83,11 @@ class Proxy:
     def connections(self) -> int:
         """How many are open now; `accepted` counts all there ever were."""
         return len(self._links)
+
+    @property
+    def accepted(self) -> int:
+        """How many there ever were."""
+        return len(self.arrivals)
 
     @property
     def bytes_up(self) -> int:
@@ -157,7 +164,7 @@ class Proxy:
     async def _accept_all(self, listener: socket.socket) -> None:
         while True:
             client, _ = await self._loop.sock_accept(listener)
-            self.accepted += 1
+            self.arrivals.append(time.monotonic())
             server = socket.socket()
             link = Link((client, server))
             for end in (client, server):
