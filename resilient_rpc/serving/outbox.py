@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from resilient_rpc import events
 from resilient_rpc.coalescer import Coalescer
@@ -19,14 +19,13 @@ from resilient_rpc.hub import Events
 from resilient_rpc.serving.doubts import Bans, Doubts
 from resilient_rpc.serving.forwards import Forwards
 from resilient_rpc.serving.job import Letter
+from resilient_rpc.serving.parcels import HEADERS, TYPE, Answered, Parcel, joined, shown
 from resilient_rpc.transport import filtering
 from resilient_rpc.transport.backoff import Backoff
 from resilient_rpc.transport.base import DIRECT_REPLY, Delivery, Publisher, Transport, up_to
 from resilient_rpc.transport.batching import Batching
 from resilient_rpc.transport.properties import Template, encode_headers
 from resilient_rpc.transport.session_loop import SessionLoop
-from resilient_rpc.wire.codec import Codec
-from resilient_rpc.wire.envelope import VERSION
 from resilient_rpc.wire.filters import Filters, Message
 
 log = logging.getLogger(__name__)
@@ -34,25 +33,7 @@ ADDRESSES = 1_000
 """Reply addresses whose pre-encoded properties are kept."""
 TRIES = 3
 """How often a reply is published that the broker refuses, before it is given up."""
-Answered = tuple[Letter, bytes]
-HEADERS = {"rpc-version": VERSION}
-TYPE = "rpc.reply"
 _NO_FILTERS = Filters()
-
-
-class Parcel:
-    """One reply message: what it answers, and what it takes to send it again."""
-
-    __slots__ = ("body", "codec", "letters", "tries")
-
-    def __init__(self, letters: Sequence[Letter], body: bytes, codec: Codec) -> None:
-        self.letters, self.body, self.codec = letters, body, codec
-        self.tries = 0
-
-    @property
-    def target(self) -> str:
-        """The address."""
-        return self.letters[-1].reply_to
 
 
 class Outbox:
@@ -165,45 +146,9 @@ class Outbox:
 
     def flush(self) -> None:
         """Send now what there is to send, instead of in the loop's next turn."""
-        inbox = self._coalescer.inbox
-        if len(inbox) == 1:
-            letter, data = inbox.popleft()
-            self._unsent.append(Parcel((letter,), data, letter.codec))
-        elif inbox:
-            self._join()
+        if self._coalescer.inbox:
+            self._unsent.extend(joined(self._coalescer.inbox, self._batching))
         self._send()
-
-    def _join(self) -> None:
-        """Group by address; messages of one link only, whose token stands before the dot of the correlation id."""
-        groups: dict[tuple[Codec, tuple[str, str], str | None, tuple[str, ...]], list[Answered]] = {}
-        inbox = self._coalescer.inbox
-        last: Letter | None = None
-        found: list[Answered] = []
-        while inbox:
-            answered = inbox.popleft()
-            letter = answered[0]
-            if letter is not last:
-                last = letter
-                found = groups.setdefault((letter.codec, letter.address, letter.principal, letter.accepts), [])
-            found.append(answered)
-        for answers in groups.values():
-            self._pack(answers)
-
-    def _pack(self, answers: list[Answered]) -> None:
-        batching = self._batching
-        most, most_bytes = (batching.max_calls, batching.max_bytes) if batching is not None else (1, 0)
-        codec = answers[0][0].codec
-        letters: list[Letter] = []
-        bodies: list[bytes] = []
-        size = 0
-        for letter, data in answers:
-            if letters and (len(letters) >= most or size + len(data) > most_bytes):
-                self._unsent.append(Parcel(letters, bodies[0] if len(bodies) == 1 else codec.join(bodies), codec))
-                letters, bodies, size = [], [], 0
-            letters.append(letter)
-            bodies.append(data)
-            size += len(data) + 1
-        self._unsent.append(Parcel(letters, bodies[0] if len(bodies) == 1 else codec.join(bodies), codec))
 
     def _send(self) -> None:
         session, unsent = self._sessions.session, self._unsent
@@ -243,7 +188,7 @@ class Outbox:
         parcel.tries += 1
         body, now, correlation = parcel.body, int(time.time()), letter.correlation_id or ""
         if self._filters is not None:
-            body, properties = filtering.outgoing(self._filters, _message(letter, body, correlation, now))
+            body, properties = filtering.outgoing(self._filters, shown(letter, body, correlation, now))
         else:
             properties = self._template(letter).fill(correlation, now)
         # On direct reply-to a broker before 4.2 returns beside the delivery, and later ones never do.
@@ -336,20 +281,3 @@ class Outbox:
 
     def _opened(self, _: Publisher) -> None:
         self._send()
-
-
-def _message(letter: Letter, body: bytes, correlation: str, now: int) -> Message:
-    """What filters are shown; the properties are those of the templates."""
-    return Message(
-        direction="reply",
-        body=body,
-        target=letter.reply_to,
-        content_type=letter.codec.content_type,
-        headers=HEADERS,
-        correlation_id=correlation,
-        type=TYPE,
-        timestamp=now,
-        message_id=correlation,
-        principal=letter.principal,
-        accepts=letter.accepts,
-    )
