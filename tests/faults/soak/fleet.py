@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -59,6 +59,29 @@ class Fleet:
                     else:
                         self.unclean.append(f"server {old.pid} ended with {old.returncode}")
                     self.replace(old)
+
+    @contextlib.contextmanager
+    def revived(self) -> Iterator[None]:
+        """Meanwhile there is somebody who does that: calls that crash their server are repeated in peace, too."""
+        over = threading.Event()
+        errors: list[BaseException] = []
+
+        def watch() -> None:
+            try:
+                while not over.wait(0.05):
+                    self.revive()
+            except BaseException as error:  # a thread's end is nobody's otherwise
+                errors.append(error)
+
+        watching = threading.Thread(target=watch, name="soak-revive")
+        watching.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watching.join()
+        if errors:
+            raise errors[0]
 
     def drain(self, victim: subprocess.Popen[bytes]) -> None:
         """SIGTERM, and wait for its end: it has to be an orderly one, and soon."""

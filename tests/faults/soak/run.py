@@ -55,15 +55,17 @@ def soak(
         descriptors = max(psutil.Process(pid).num_fds() for pid in fleet.pids)
         callers, strikes = mixed.callers(), mixed.strikes(fleet)
         say(f"seed {seed}: {seconds:g} s of faults")
-        callers.start()
-        try:
-            with mixed.aside(callers):
-                Storm(strikes, fleet, plan(seed, seconds, mix.lanes), seconds).run()
-        finally:
-            leaks = _recovery(callers)
-            callers.stop()
+        with fleet.revived():
+            callers.start()
+            try:
+                with mixed.aside(callers):
+                    Storm(strikes, plan(seed, seconds, mix.lanes), seconds).run()
+            finally:
+                leaks = _recovery(callers)
+                callers.stop()
+            wait_for_servers(broker.url, stage.service, fleet)
+            leaks += mixed.in_peace(callers)
         wait_for_servers(broker.url, stage.service, fleet)
-        leaks += mixed.in_peace(callers)
         leaks += _idle(broker.url, stage.service, fleet) + _descriptors(fleet, descriptors + mix.connections)
         fleet.drain_all()
         leaks += fleet.unclean + _left_over(broker.url, stage.service)
@@ -76,17 +78,18 @@ def soak(
 
 def wait_for_servers(url: str, service: str, fleet: Fleet) -> None:
     """Until each of them answers."""
-    missing = set(fleet.pids)
+    answered: set[int] = set()
     with Client(url, batching=None, policies=[]) as client:
 
         def asked() -> bool:
-            gone = missing - set(fleet.pids)
-            assert not gone, f"servers {gone} have ended by themselves: {fleet.last_words()}"
             with contextlib.suppress(RpcError):
-                missing.discard(client.call(f"{service}.state", timeout=1.0, safety="read_only")["pid"])
-            return not missing
+                answered.add(client.call(f"{service}.state", timeout=1.0, safety="read_only")["pid"])
+            return len(answered.intersection(fleet.pids)) == SERVERS
 
-        eventually(asked, f"{len(fleet.pids)} servers", 30.0)
+        try:
+            eventually(asked, f"{SERVERS} servers", 30.0)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: of {fleet.pids} {answered} answered: {fleet.last_words()}") from None
 
 
 def _recovery(callers: Callers) -> list[str]:

@@ -1,4 +1,4 @@
-"""Carries out a plan: a thread for each lane, and one that starts again what has crashed."""
+"""Carries out a plan: a thread for each lane."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from tests.faults.soak.fleet import Fleet
 from tests.faults.soak.schedule import Fault
 from tests.faults.soak.strikes import Strikes, pause
 
@@ -18,33 +17,22 @@ class Storm:
     was planned to be; and it ends after `seconds`, as soon as it has had all of its kinds.
     """
 
-    def __init__(self, strikes: Strikes, fleet: Fleet, plan: Mapping[str, Sequence[Fault]], seconds: float) -> None:
-        self._strikes, self._fleet = strikes, fleet
+    def __init__(self, strikes: Strikes, plan: Mapping[str, Sequence[Fault]], seconds: float) -> None:
+        self._strikes = strikes
         self.errors: list[BaseException] = []
-        self._stop = threading.Event()
         self._begin, self._seconds = time.monotonic(), seconds
         self._lanes = [
             threading.Thread(target=self._lane, args=(faults,), name=f"soak-{lane}") for lane, faults in plan.items()
         ]
-        self._watch = threading.Thread(target=self._revive, name="soak-revive")
 
     def run(self) -> None:
         """All of it. Raises what a lane raised: then the run says nothing."""
-        for thread in (*self._lanes, self._watch):
+        for thread in self._lanes:
             thread.start()
         for thread in self._lanes:
             thread.join()
-        self._stop.set()
-        self._watch.join()
         if self.errors:
             raise self.errors[0]
-
-    def _revive(self) -> None:
-        try:
-            while not self._stop.wait(0.05):
-                self._fleet.revive()
-        except BaseException as error:  # a thread's end is nobody's otherwise
-            self.errors.append(error)
 
     def _lane(self, faults: Sequence[Fault]) -> None:
         try:
@@ -55,5 +43,5 @@ class Storm:
                     return
                 self._strikes.strike(fault)
                 missing.discard(fault.kind)
-        except BaseException as error:
+        except BaseException as error:  # a thread's end is nobody's otherwise
             self.errors.append(error)
