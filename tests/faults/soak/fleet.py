@@ -27,6 +27,7 @@ class Fleet:
     def __init__(self, command: Sequence[str], folder: Path, *, size: int) -> None:
         self._command = [sys.executable, "-m", *command]
         self._folder = folder
+        self.size = size
         self._lock = threading.Lock()
         self._born: dict[int, float] = {}
         self._running = [self._launch() for _ in range(size)]

@@ -84,10 +84,10 @@ def wait_for_servers(url: str, service: str, fleet: Fleet) -> None:
         def asked() -> bool:
             with contextlib.suppress(RpcError):
                 answered.add(client.call(f"{service}.state", timeout=1.0, safety="read_only")["pid"])
-            return len(answered.intersection(fleet.pids)) == SERVERS
+            return answered.issuperset(fleet.pids) and len(fleet.pids) == fleet.size
 
         try:
-            eventually(asked, f"{SERVERS} servers", 30.0)
+            eventually(asked, f"{fleet.size} servers", 30.0)
         except AssertionError as error:
             raise AssertionError(f"{error}: of {fleet.pids} {answered} answered: {fleet.last_words()}") from None
 
