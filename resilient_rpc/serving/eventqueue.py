@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from resilient_rpc.contract import Method
 from resilient_rpc.errors import MethodNotFound, Refused, RpcError
 from resilient_rpc.policy import Policy
 from resilient_rpc.serving.addresses import Addresses
@@ -62,6 +63,9 @@ class EventIntake(Intake):
         job = super()._job(letter, item, delivery, deadline, arrived)
         job.context.of_event(item.method, event)
         return job
+
+    def _name_of(self, method: Method, item: Incoming) -> str:  # noqa: ARG002 - its name may be a pattern
+        return item.method
 
 
 def _id_of(letter: Letter, delivery: Delivery) -> str | None:

@@ -16,7 +16,7 @@ from msgspec import UNSET
 from resilient_rpc.call import DEDUP, MAX_PRIORITY, NO_TAGS, Safety
 from resilient_rpc.chain import Plan
 from resilient_rpc.context import Context
-from resilient_rpc.contract import Methods
+from resilient_rpc.contract import Method, Methods
 from resilient_rpc.errors import (
     Expired,
     Interrupted,
@@ -168,7 +168,7 @@ class Intake:
         redelivered, limits = delivery.redelivered, self._limits
         safety = method.safety_for(meta.safety or (_told(delivery) if redelivered else None))
         if meta.key is not None or safety is DEDUP or (redelivered and not safety.repeatable):
-            safety = self._repeatable(item.method, meta.key, safety, redelivered)
+            safety = self._repeatable(self._name_of(method, item), meta.key, safety, redelivered)
         params, codec = item.params, letter.codec
         if len(params) > limits.max_depth:  # a shorter one cannot be nested more deeply
             codec.check_depth(bytes(params), limits)
@@ -190,6 +190,10 @@ class Intake:
         if method.binder.context_name is not None:
             arguments = method.binder.give_context(arguments, context)
         return Job(letter, next(self.numbers), method, arguments[0], arguments[1], context, id_of(item))
+
+    def _name_of(self, method: Method, item: Incoming) -> str:  # noqa: ARG002 - see `EventIntake`
+        """What its policies are looked up by: a message may name a method with its service or without."""
+        return method.name
 
     def _repeatable(self, name: str, key: str | None, safety: Safety, redelivered: bool) -> Safety:
         """The safety class of a call with a key, or that should have one, or was delivered before; or a refusal."""

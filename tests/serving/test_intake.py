@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
@@ -13,9 +14,11 @@ from resilient_rpc.call import Safety
 from resilient_rpc.context import Context
 from resilient_rpc.contract import Method, Methods
 from resilient_rpc.errors import RpcError
+from resilient_rpc.policies import Idempotency, for_
 from resilient_rpc.serving.addresses import Addresses
 from resilient_rpc.serving.intake import BadAddress, Intake
 from resilient_rpc.serving.job import NO_ID, Job, Letter
+from resilient_rpc.stores import MemoryStore
 from resilient_rpc.transport.base import Delivery
 from resilient_rpc.transport.properties import encode_headers
 from resilient_rpc.wire.codec import CODECS, JSON, MSGPACK
@@ -29,7 +32,7 @@ def take(a: int = 0, ctx: Context | None = None) -> int:
 
 
 class Bench:
-    def __init__(self, **limits: int) -> None:
+    def __init__(self, policies: Sequence[Any] = (), **limits: int) -> None:
         methods = Methods("shop")
         for name, safety in (("take", None), ("safe", Safety.IDEMPOTENT), ("keyed", Safety.DEDUP)):
             binder = Binder(take, Context)
@@ -38,7 +41,7 @@ class Bench:
             methods.add(Method(name=name, function=take, binder=binder, safety=safety, timeout=None, is_async=False))
         self.refused: list[tuple[Any, RpcError]] = []
         self.intake = Intake(
-            methods, Limits(**limits), Addresses(), lambda _, id_, error: self.refused.append((id_, error))
+            methods, Limits(**limits), Addresses(), lambda _, id_, error: self.refused.append((id_, error)), policies
         )
 
     def read(self, body: Any, redelivered: bool = False, **properties: Any) -> tuple[Letter, list[Job]]:
@@ -171,6 +174,13 @@ def test_a_keyed_call_is_refused_where_no_record_is_kept(item: Any) -> None:
     bench = Bench()
     assert bench.read(item)[1] == []
     assert type(bench.refused[0][1]).__name__ == "Refused"
+
+
+@pytest.mark.parametrize("name", ["take", "shop.take"])
+def test_what_keeps_records_is_found_however_a_message_names_the_method(name: str) -> None:
+    bench = Bench([for_("shop.take", Idempotency(MemoryStore()))])
+    assert bench.job(call(name, key="k")).context.key == "k"
+    assert bench.read(call("shop.safe", key="k"))[1] == []
 
 
 @settings(max_examples=300)
