@@ -76,10 +76,21 @@ def service() -> str:
 
 
 @pytest.fixture(scope="session")
-def private_broker() -> Iterator[Broker]:
-    """A RabbitMQ that may be killed, frozen and reconfigured, if it is as it was when the test ends."""
+def mistreated_broker() -> Iterator[Broker]:
+    """See `private_broker`."""
     with choose.broker(private=True) as server:
         yield server
+
+
+@pytest.fixture
+def private_broker(mistreated_broker: Broker) -> Broker:
+    """A RabbitMQ that may be killed, frozen and reconfigured, if it is as it was when the test ends.
+
+    One that a test before has killed, and failed, is started again: the others are to say what they find themselves.
+    """
+    if not mistreated_broker.alive:
+        mistreated_broker.start()
+    return mistreated_broker
 
 
 @pytest.fixture
