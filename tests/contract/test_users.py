@@ -92,7 +92,7 @@ class World:
 @pytest.fixture(scope="module")
 def users(request: pytest.FixtureRequest) -> Callable[[str], str]:
     """The URL of each of the three users: made once, for each word to `rabbitmqctl` takes a second."""
-    broker: Broker = request.getfixturevalue("private_broker")
+    broker: Broker = request.getfixturevalue("mistreated_broker")
     family = secrets.token_hex(4)
     for user in ("joe", "ann", "shop"):
         broker.ctl("add_user", f"{user}-{family}", "w0rd")
