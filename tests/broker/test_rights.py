@@ -40,18 +40,18 @@ class Sample:
 
 
 @pytest.fixture(scope="module")
-def sample(private_broker: Broker) -> Sample:
+def sample(mistreated_broker: Broker) -> Sample:
     commands = [shlex.split(line, comments=True) for line in SAMPLE.splitlines()]
     passwords = {words[2]: words[3] for words in commands if words[1:2] == ["add_user"]}
     assert len(passwords) == 3
     for words in filter(None, commands):
         assert words[0] == "rabbitmqctl"
-        private_broker.ctl(*words[1:])
-    private_broker.ctl("set_permissions", "-p", "shop", "guest", ".*", ".*", ".*")
-    at = urlsplit(private_broker.url)
+        mistreated_broker.ctl(*words[1:])
+    mistreated_broker.ctl("set_permissions", "-p", "shop", "guest", ".*", ".*", ".*")
+    at = urlsplit(mistreated_broker.url)
     urls = {name: f"amqp://{name}:{password}@{at.hostname}:{at.port}/shop" for name, password in passwords.items()}
     admin = f"amqp://guest:guest@{at.hostname}:{at.port}/shop"
-    found = Sample(private_broker, urls["orders-server"], urls["shop-client"], urls["shop-operator"], admin)
+    found = Sample(mistreated_broker, urls["orders-server"], urls["shop-client"], urls["shop-operator"], admin)
     allowed(admin, lambda channel: channel.queue_declare("rpc.reply.shop.of-somebody", durable=True))
     allowed(admin, lambda channel: channel.queue_declare("rpc.billing", durable=True))
     return found

@@ -17,10 +17,10 @@ PASSWORD = "pässw:rd/of@app"  # what has to be encoded, too
 
 
 @pytest.fixture(scope="module")
-def url(private_broker: Broker) -> str:
-    private_broker.ctl("add_user", "app", PASSWORD)
-    private_broker.ctl("set_permissions", "app", ".*", ".*", ".*")
-    at = urlsplit(private_broker.url)
+def url(mistreated_broker: Broker) -> str:
+    mistreated_broker.ctl("add_user", "app", PASSWORD)
+    mistreated_broker.ctl("set_permissions", "app", ".*", ".*", ".*")
+    at = urlsplit(mistreated_broker.url)
     return f"amqp://app:{quote(PASSWORD, safe='')}@{at.hostname}:{at.port}/"
 
 
