@@ -252,6 +252,7 @@ def test_plain_row_28_what_is_too_large_is_refused_where_it_begins_and_no_connec
         server.stop()
 
 
+@pytest.mark.serial
 def test_plain_row_29_ten_thousand_calls_for_a_slow_server_end_by_their_deadline_and_nothing_piles_up(
     amqp_url: str, service: str
 ) -> None:
