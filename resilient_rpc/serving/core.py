@@ -124,8 +124,8 @@ class Serving:
             self._event_depth = Depth(waiting, lambda: self.outbox.session, hub, options.backlog_limit)
             self._inlets.append(EventInlet(subscribed, self, answers, shared))
         self._homes = [inlet.home for inlet in self._inlets]
-        returns = [each.returns for each in self._homes if each.returns is not None]
-        self._drain = Drain(letters, answers, self.outbox, self._executor, returns)
+        self._returns = [each.returns for each in self._homes if each.returns is not None]
+        self._drain = Drain(letters, answers, self.outbox, self._executor, self._returns)
         letters.settled = self._drain.check
         self._ready = asyncio.Event()
 
@@ -186,9 +186,8 @@ class Serving:
         await self.outbox.close()
         self._executor.close()
         self._control.close()
-        for home in self._homes:
-            if home.returns is not None:
-                home.returns.close()
+        for returns in self._returns:
+            returns.close()
         await self._scope.aclose()
 
     def stuck(self) -> list[str]:
@@ -217,7 +216,7 @@ class Serving:
             "running": self._scheduler.running,
             "waiting": self._scheduler.waiting,
             "slots": self._scheduler.slots,
-            "unacked": len(self.letters),
+            "unacked": len(self.letters) + sum(each.unacked for each in self._returns),
             "unconfirmed_replies": self.outbox.pending,
             "replies_returned": self.outbox.unwanted,
             "expired": self._answers.expired,

@@ -61,6 +61,11 @@ class Returns:
         """Messages that still await their copy."""
         return sum(map(len, self._known.values()))
 
+    @property
+    def unacked(self) -> int:
+        """Those, and the copies that wait. From any thread."""
+        return sum(map(len, list(self._known.values()))) + len(self._held)
+
     def take(self, letter: Letter) -> None:
         """A message came back."""
         for known in self._known.get(_mark(letter), ()):
@@ -100,7 +105,10 @@ class Returns:
             self._next()
 
     def give_up(self) -> list[Letter]:
-        """Those whose turn has not come: the server stops, and they stay as they are."""
+        """Those whose turn has not come: the server stops, and they stay as they are. Copies do not wait any more."""
+        held, self._held = self._held, {}
+        for resume in held.values():  # a handler that ends the process cannot begin now
+            resume()
         waiting = list(self._suspects)
         self._suspects.clear()
         for letter in waiting:

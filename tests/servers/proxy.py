@@ -15,11 +15,12 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from tests.servers.ports import HOST, free_port
 
+T = TypeVar("T")
 Way = Literal["up", "down"]
 WAYS: tuple[Way, Way] = ("up", "down")
 CHUNK = 65_536
@@ -81,7 +82,7 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """How many are open now; `accepted` counts all there ever were."""
+        """How many are open now."""
         return len(self._links)
 
     @property
@@ -118,6 +119,16 @@ class Proxy:
         """
         self._on_loop(lambda lane: setattr(lane, "cut_after", after), (way,))
 
+    def spare(self, way: Way = "down") -> bool:
+        """Take a `cut` back. False: it has come."""
+
+        async def act() -> bool:
+            lane = self._lanes[way]
+            armed, lane.cut_after = lane.cut_after is not None, None
+            return armed
+
+        return self._run(act())
+
     def reset(self) -> None:
         """End all connections by RST, as a machine that lost its memory of them."""
 
@@ -136,8 +147,8 @@ class Proxy:
 
     # --- on the loop ---
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     def _on_loop(self, change: Any, ways: tuple[Way, ...]) -> None:
         async def act() -> None:

@@ -140,6 +140,16 @@ class TestProxy:
         with self.connect(between) as connection:
             assert self.ping(connection) == b"+PONG\r\n"
 
+    def test_a_cut_can_be_taken_back_until_it_comes(self, between: Proxy) -> None:
+        between.cut(3, "down")
+        assert between.spare("down")
+        with self.connect(between) as connection:
+            assert self.ping(connection) == b"+PONG\r\n"
+            between.cut(0, "down")
+            with pytest.raises(ConnectionResetError):
+                self.ping(connection)
+        assert not between.spare("down")
+
     def test_refuses_and_accepts_again(self, between: Proxy) -> None:
         between.refuse()
         with pytest.raises(ConnectionRefusedError):

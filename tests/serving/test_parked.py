@@ -181,18 +181,23 @@ def test_a_store_that_fails_refuses_each_call(service: str) -> None:
     play(test, service, Held())
 
 
+class Hasty:
+    """A policy that limits the task of some calls."""
+
+    role = "hasty"
+
+    async def __call__(self, call: Any, proceed: Any) -> Any:
+        if call.key != "hasty":
+            return await proceed(call)
+        try:
+            async with asyncio.timeout(0.05):
+                return await proceed(call)
+        except TimeoutError:
+            raise RpcError("too slow for this policy") from None
+
+
 def test_an_outer_policy_that_limits_its_task_ends_its_own_call_alone(service: str) -> None:
     """Its frame has taken note of the task: such a call waits in a task of its own."""
-
-    class Hasty:
-        async def __call__(self, call: Any, proceed: Any) -> Any:
-            if call.key != "hasty":
-                return await proceed(call)
-            try:
-                async with asyncio.timeout(0.05):
-                    return await proceed(call)
-            except TimeoutError:
-                raise RpcError("too slow for this policy") from None
 
     async def test(shop: Shop, store: Held) -> None:
         calls = [shop.call("buy", "hasty", item=1), shop.call("buy", "patient", item=2)]
@@ -237,16 +242,6 @@ def test_what_a_method_has_instead_is_judged_by_itself(service: str, changed: st
 
 
 def test_a_policy_that_one_method_has_outside_of_it_ends_its_own_call_alone(service: str) -> None:
-    class Hasty:
-        role = "hasty"
-
-        async def __call__(self, call: Any, proceed: Any) -> Any:
-            try:
-                async with asyncio.timeout(0.05):
-                    return await proceed(call)
-            except TimeoutError:
-                raise RpcError("too slow for this policy") from None
-
     async def test(shop: Shop, store: Held) -> None:
         calls = [shop.call("meet", "hasty"), shop.call("buy", "patient", item=2)]
         await store.has_been_asked(2)

@@ -108,6 +108,18 @@ def test_a_copy_does_not_run_before_what_it_replaces_is_acked() -> None:
     asyncio.run(scenario())
 
 
+def test_a_copy_does_not_wait_any_more_when_the_server_stops() -> None:
+    """It has not begun: its caller is told so, or another server has it."""
+    rig = Rig()
+    rig.take("a")
+    resumed: list[Letter] = []
+    copy = rig.letter("a", 1)
+    assert rig.returns.hold(copy, resumed.append)
+    assert rig.returns.unacked == 2
+    assert rig.returns.give_up() == []
+    assert (resumed, rig.returns.unacked, rig.returns.pending) == ([copy], 1, 1)
+
+
 def test_two_messages_that_look_the_same_are_two() -> None:
     rig = Rig()
     first, second = rig.letter("a", tag=1), rig.letter("a", tag=2)
@@ -270,6 +282,7 @@ def test_a_drain_gives_back_suspects_as_they_are() -> None:
         await other.close()
         serving = await b.serve(delivery_limit=5)
         await turns(lambda: b.ran == [0] and b.unacked == 3)
+        assert serving.health()["unacked"] == 3, "those that wait for their turn are with this server, too"
         b.gate.set()
         draining = asyncio.create_task(serving.drain())
         assert await draining

@@ -81,6 +81,7 @@ class KeyedStrikes(Strikes):
     def _lose(self, fault: Fault) -> None:
         self._redis_way.cut(0)
         pause(fault.seconds)
+        self._redis_way.spare()
 
     def _flush(self, _: Fault) -> None:
         with contextlib.suppress(RedisError), connected(self._store.url) as client:

@@ -29,6 +29,8 @@ from tests.servers.proxy import Proxy
 SERVERS = 3
 RECOVERED_WITHIN = 10.0
 """Seconds after the last fault, in which a call must succeed."""
+EXPIRED_WITHIN = 5.0
+"""Seconds that what was asked last can be in the queue."""
 ASKING = 2
 """A server that is asked for its state is running the question, and has not acked it."""
 
@@ -135,10 +137,21 @@ def _descriptors(fleet: Fleet, most: int) -> list[str]:
 
 
 def _left_over(url: str, service: str) -> list[str]:
-    """A service that was drained leaves nothing in its queue."""
-    with connection(url) as opened:
-        queued = opened.channel().queue_declare(f"rpc.{service}", passive=True).method.message_count
-    return [f"{queued} messages are left in the queue"] if queued else []
+    """A service that was drained leaves nothing in its queue, but what expires there: a question that it gave back."""
+    queue, found = f"rpc.{service}", ""
+
+    def looked() -> bool:
+        nonlocal found
+        with connection(url) as opened:
+            channel = opened.channel()
+            queued = channel.queue_declare(queue, passive=True).method.message_count
+            got, properties, body = channel.basic_get(queue)
+            found = f"{queued} messages are left in the queue: {got} {properties} {body!r:.200}" if queued else ""
+        return not found
+
+    with contextlib.suppress(AssertionError):
+        eventually(looked, "an empty queue", EXPIRED_WITHIN)
+    return [found] if found else []
 
 
 def _warm_up() -> dict[str, int]:
