@@ -14,16 +14,10 @@ from tests.servers.proxy import Proxy
 from tests.servers.rabbit_cluster import RabbitCluster
 from tests.servers.redis_groups import RedisCluster, Sentinels
 
-BROKER_FIXTURES = {"broker", "amqp_url", "private_broker", "rabbit_cluster"}
-REDIS_FIXTURES = {"redis_server", "redis_url", "private_redis", "redis_cluster", "sentinels"}
-FAULT_FIXTURES = {
-    "private_broker",
-    "rabbit_cluster",
-    "private_redis",
-    "proxy",
-    "redis_cluster",
-    "sentinels",
-}
+# Those that start something. Whoever asks for what is made of them asks for them, too, as pytest sees it.
+BROKER_FIXTURES = {"broker", "mistreated_broker", "rabbit_cluster"}
+REDIS_FIXTURES = {"redis_server", "private_redis", "redis_cluster", "sentinels"}
+FAULT_FIXTURES = {"mistreated_broker", "rabbit_cluster", "private_redis", "proxy", "redis_cluster", "sentinels"}
 
 
 def pytest_report_header() -> list[str]:
