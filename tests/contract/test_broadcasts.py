@@ -114,9 +114,16 @@ def test_an_error_of_one_server_stands_beside_the_values_of_others(fleet: Fleet,
     assert {type(each) for each in answers.values()} == {MethodNotFound}
 
 
+def connected(fleet: Fleet, colour: Colour) -> Any:
+    """A client whose next calls have all of their time for themselves."""
+    client = colour.client(fleet.side.url)
+    colour.do(client, "broadcast", fleet.name("flush"), expect=1, timeout=10.0)
+    return client
+
+
 def test_it_ends_by_its_time_with_what_has_come(fleet: Fleet, colour: Colour) -> None:
     fleet.add("one")
-    client = colour.client(fleet.side.url)
+    client = connected(fleet, colour)
     begin = time.monotonic()
     assert colour.do(client, "broadcast", fleet.name("flush"), timeout=0.3) == [("one", "one")]
     assert colour.do(client, "broadcast", fleet.name("stuck"), timeout=0.3) == []
@@ -138,7 +145,7 @@ def test_with_no_server_there_it_ends_at_once(fleet: Fleet, colour: Colour) -> N
 def test_a_server_that_does_not_want_broadcasts_hears_none(fleet: Fleet, colour: Colour) -> None:
     fleet.add("one")
     fleet.add("two", broadcasts=False)
-    client = colour.client(fleet.side.url)
+    client = connected(fleet, colour)
     assert colour.do(client, "broadcast", fleet.name("flush"), timeout=0.3) == [("one", "one")]
 
 

@@ -185,7 +185,7 @@ def test_a_reply_that_a_filter_does_not_let_out_is_given_up_and_the_request_is_d
     world.serve(broken)
     client = colour.client(world.url)
     with pytest.raises(TimeoutError) as caught:
-        colour.call(client, world.method, [1], timeout=0.3)
+        colour.call(client, world.method, [1], timeout=2.0)  # of which some is for connecting
     assert caught.value.certainty is Certainty.UNKNOWN  # type: ignore[attr-defined]
     broken.out = False
     world.servers[0].stop()

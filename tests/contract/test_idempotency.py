@@ -223,8 +223,9 @@ def _replayed(world: World) -> bool:
 def test_the_handler_outlives_its_caller(world: World, colour: Colour) -> None:
     world.serve()
     client = colour.client(world.url, policies=[])
+    colour.call(client, world.name("rpc.ping"))  # it is connected
     with pytest.raises((DeadlineExceeded, InProgress)):
-        colour.call(client, world.name("block"), idempotency_key="k", timeout=0.2)
+        colour.call(client, world.name("block"), idempotency_key="k", timeout=1.0)
     world.gate.set()
     assert colour.call(client, world.name("block"), idempotency_key="k") == 1
     assert world.effects == ["block"]

@@ -59,8 +59,11 @@ def test_a_call_in_a_handler_ends_by_the_deadline_of_the_outer_one(url: str, ser
             left.wait(30.0)
 
         server.start()
-        with Client(url) as client, pytest.raises(TimeoutError):
-            client.call(f"{service}.outer", timeout=0.3)
+        with Client(url) as client:
+            for each in (inner, client):
+                each.call(f"{service}.rpc.ping")  # it is connected
+            with pytest.raises(TimeoutError):
+                client.call(f"{service}.outer", timeout=1.0)
         assert left.wait(5.0)
         server.stop()
     assert [type(error).__name__ for error in seen] == ["DeadlineExceeded"]

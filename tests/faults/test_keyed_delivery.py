@@ -72,6 +72,7 @@ def test_row_16_forged_late_and_foreign_replies_are_dropped_and_counted_and_the_
     shop.serve(amqp_url, redis_url)
     with Raw(amqp_url, f"{shop.service}spy") as spy, Client(amqp_url, policies=[]) as client:
         spy.channel.queue_declare(spy.queue, exclusive=True)
+        client.call(shop.name("look"))  # it is connected
         late = client.submit(f"{shop.service}spy.look", timeout=0.5)
         asked: list[pika.BasicProperties] = []
         eventually(lambda: _taken(spy, asked), "the request to the spy")

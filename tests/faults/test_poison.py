@@ -34,8 +34,10 @@ def supervised(yard: Graveyard, kind: str, *more: str) -> Iterator[list[int]]:
     def supervise() -> None:
         while not stop.is_set():
             command = [sys.executable, "-m", "tests.faults.poisoned", yard.url, yard.service, kind, *more]
-            running.append(subprocess.Popen(command))
-            ended.append(running[-1].wait())
+            running.append(process := subprocess.Popen(command))
+            if stop.is_set():  # whoever said so may have killed the one before
+                process.kill()
+            ended.append(process.wait())
 
     thread = threading.Thread(target=supervise)
     thread.start()
