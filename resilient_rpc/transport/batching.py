@@ -1,8 +1,8 @@
 """Which calls may share a message: a running estimate of what they take, and a plan.
 
 A batch goes to one server, so it may hold only so much work that the others are not missed: the calls of a message
-together take at most `max_seconds` by what replies report per method, and at most the free slots that the service
-last reported. An unknown method travels alone.
+together take at most `max_seconds` by what replies report per method, and are at most the free slots that the service
+last reported, or `FEW`. An unknown method travels alone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ IDLE = 10.0
 OVERLOADED = -32001
 FALL = 0.1
 """Share of the way down that one quicker reply moves the estimate; a slower one moves it all the way up."""
+FEW = 8
+"""Calls that may share a message whatever is free: a service without a free slot would get a message for each call,
+and be slower just then (docs/performance.md). What they take is bounded by `max_seconds` all the same."""
 _BRACKETS = 8
 """Bytes around the calls of a message, in any codec."""
 
@@ -163,7 +166,7 @@ def _last(route: Route) -> int:
 
 def plan(target: Target, calls: Iterable[C], batching: Batching) -> list[list[C]]:
     """Group the calls of one target into messages, in order."""
-    most, bytes_, seconds = min(batching.max_calls, max(target.room, 1)), batching.max_bytes, batching.max_seconds
+    most, bytes_, seconds = min(batching.max_calls, max(target.room, FEW)), batching.max_bytes, batching.max_seconds
     groups: list[list[C]] = []
     group: list[C] = []
     spent, size = 0.0, 0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from resilient_rpc.call import Safety
 from resilient_rpc.errors import ConfigurationError
-from resilient_rpc.transport.batching import IDLE, Batching, Route, Target, grouped, plan
+from resilient_rpc.transport.batching import FEW, IDLE, Batching, Route, Target, grouped, plan
 from resilient_rpc.wire.codec import JSON, MSGPACK
 from resilient_rpc.wire.envelope import Answer, ForeignError, ReplyMeta
 from resilient_rpc.wire.limits import Limits
@@ -79,7 +79,7 @@ def test_a_plan_holds_every_call_once_in_order_and_keeps_to_all_limits(
     for first, second in itertools.pairwise(groups):  # nothing is split without need
         joined = [*first, second[0]]
         assert (
-            len(joined) > min(most, max(room, 1))
+            len(joined) > min(most, max(room, FEW))
             or sum(len(call.data) + 1 for call in joined) > size
             or sum(MICROS.get(call.method, math.inf) / 1e6 for call in joined) > limit * (1 - 1e-9)
         )
@@ -161,10 +161,17 @@ def test_without_batching_and_to_a_stranger_every_call_travels_alone() -> None:
 
 def test_no_message_holds_more_calls_than_the_servers_have_room_for() -> None:
     target = Target("q")
-    learn(target, "m", answer(1, 3))
-    assert [len(group) for group in plan(target, [Outgoing("m", b"")] * 7, Batching())] == [3, 3, 1]
+    learn(target, "m", answer(1, 12))
+    assert [len(group) for group in plan(target, [Outgoing("m", b"")] * 25, Batching())] == [12, 12, 1]
+
+
+def test_a_few_quick_calls_share_a_message_even_where_no_slot_is_free() -> None:
+    target = Target("q")
     learn(target, "m", answer(1, 0))
-    assert [len(group) for group in plan(target, [Outgoing("m", b"")] * 3, Batching())] == [1, 1, 1]
+    assert [len(group) for group in plan(target, [Outgoing("m", b"")] * 20, Batching())] == [FEW, FEW, 20 - 2 * FEW]
+    assert [len(group) for group in plan(target, [Outgoing("m", b"")] * 3, Batching(max_calls=2))] == [2, 1]
+    learn(target, "m", answer(900, 0))
+    assert [len(group) for group in plan(target, [Outgoing("m", b"")] * 4, Batching())] == [2, 2]
 
 
 def test_calls_share_a_route_by_safety_and_content_type() -> None:
