@@ -25,6 +25,7 @@ from tests.servers.handle import Broker
 from tests.waiting import turns, until
 
 ACCESS_REFUSED = 403
+QUEUES = ("list_queues", "-p", "shop", "name")
 (SAMPLE,) = [block.body for block in blocks_of(DOCS / "deployment.md", "bash") if block.title == "rabbitmq-users.sh"]
 
 
@@ -127,7 +128,9 @@ def test_a_caller_that_gives_up_can_say_so_and_without_the_right_to_it_harms_no_
         async with server, AsyncClient(url, policies=[], timeout=20) as client:
             lost: list[ConnectionStateChanged] = []
             client.on(ConnectionStateChanged, lambda event: lost.append(event) if event.state == "lost" else None)
-            await turns(lambda: "rpc.control." in sample.broker.ctl("list_queues", "-p", "shop", "name"))
+            async with asyncio.timeout(30.0):
+                while "rpc.control." not in await asyncio.to_thread(sample.broker.ctl, *QUEUES):
+                    pass
             given_up = client.submit("orders.slow")
             await begun.wait()
             given_up.cancel()

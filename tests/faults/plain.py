@@ -78,9 +78,9 @@ def account(desk: Desk, futures: Mapping[int, CallFuture], *, timeout: float) ->
     return found
 
 
-def answers(client: Client, desk: Desk) -> bool:
-    """Whether a call is answered now."""
+def answers(client: Client, desk: Desk, *, within: float = 1.0) -> bool:
+    """Whether a call is answered now. The first one of a client has to connect, on a machine that may be busy."""
     try:
-        return bool(client.call(desk.name("look"), [4], timeout=1.0) == 4)
+        return bool(client.call(desk.name("look"), [4], timeout=within) == 4)
     except RpcError:
         return False

@@ -64,7 +64,7 @@ def test_plain_row_37_whatever_is_raised_on_the_io_thread_and_the_servers_the_ne
         raise error("on purpose")
 
     with Client(amqp_url, policies=[], timeout=10.0) as client:
-        assert answers(client, desk)
+        assert answers(client, desk, within=10.0)
         held = {n: client.submit(desk.name("hold"), [n]) for n in range(5)}
         desk.has_begun(5)
         io_loop().call_soon(fail)
@@ -75,7 +75,7 @@ def test_plain_row_37_whatever_is_raised_on_the_io_thread_and_the_servers_the_ne
         assert watch.seconds < 1.0 + MACHINE
         if issubclass(error, Exception):
             client.on(CallEnded, fail)
-            assert answers(client, desk), "hooks are nobody's business"
+            assert answers(client, desk, within=10.0), "hooks are nobody's business"
         desk.go.set()
         found = account(desk, held, timeout=10.0)
         assert found == {"answered": 5}
@@ -161,7 +161,7 @@ def test_plain_row_42_rights_that_are_taken_away_are_told_at_once_without_a_stor
     desk.serve(f"amqp://guest:guest@{host}/{user}")
     url = way.url.replace("guest:guest", f"{user}:old").rstrip("/") + f"/{user}"
     with Client(url, policies=PATIENT, timeout=20.0) as client:
-        assert answers(client, desk)
+        assert answers(client, desk, within=10.0)
         if how == "rights":
             ctl("clear_permissions", "-p", user, user)
         elif how == "password":
