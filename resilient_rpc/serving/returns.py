@@ -58,13 +58,13 @@ class Returns:
 
     @property
     def pending(self) -> int:
-        """Messages that still await their copy."""
-        return sum(map(len, self._known.values()))
+        """Messages that still await their copy. From any thread."""
+        return sum(map(len, list(self._known.values())))
 
     @property
     def unacked(self) -> int:
         """Those, and the copies that wait. From any thread."""
-        return sum(map(len, list(self._known.values()))) + len(self._held)
+        return self.pending + len(self._held)
 
     def take(self, letter: Letter) -> None:
         """A message came back."""

@@ -2,7 +2,7 @@
 
 A batch goes to one server, so it may hold only so much work that the others are not missed: the calls of a message
 together take at most `max_seconds` by what replies report per method, and are at most the free slots that the service
-last reported, or `FEW`. An unknown method travels alone.
+last reported, or `FEW` if fewer are free. An unknown method travels alone.
 """
 
 from __future__ import annotations

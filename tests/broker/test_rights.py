@@ -94,7 +94,7 @@ def test_calls_work_under_these_rights(sample: Sample, orders: Server) -> None:
 
 def test_a_server_may_do_all_that_it_wants_to(sample: Sample, orders: Server, caplog: pytest.LogCaptureFixture) -> None:
     def declared() -> set[str]:
-        names = sample.broker.ctl("list_queues", "-p", "shop", "name").split()
+        names = sample.broker.ctl(*QUEUES).split()
         return {pattern for pattern in ("rpc.control.", "rpc.orders.all.") if any(n.startswith(pattern) for n in names)}
 
     until(lambda: len(declared()) == 2)

@@ -16,7 +16,7 @@ from redis.retry import Retry
 
 from tests.faults.soak.fleet import Fleet
 from tests.faults.soak.schedule import Fault
-from tests.faults.soak.strikes import Strikes, down, frozen, pause
+from tests.faults.soak.strikes import Strikes, cut, down, frozen, pause
 from tests.servers.handle import Broker, Server
 from tests.servers.proxy import Proxy
 
@@ -44,7 +44,7 @@ class KeyedStrikes(Strikes):
             "redis-freeze": functools.partial(frozen, store),
             "redis-cut": lambda _: redis_way.reset(),
             "redis-hang": self._hang,
-            "redis-lose": self._lose,
+            "redis-lose": functools.partial(cut, redis_way, 0, "down"),
             "redis-flush": self._flush,
         }
 
@@ -77,11 +77,6 @@ class KeyedStrikes(Strikes):
         self._redis_way.freeze()
         pause(fault.seconds)
         self._redis_way.thaw()
-
-    def _lose(self, fault: Fault) -> None:
-        self._redis_way.cut(0)
-        pause(fault.seconds)
-        self._redis_way.spare()
 
     def _flush(self, _: Fault) -> None:
         with contextlib.suppress(RedisError), connected(self._store.url) as client:

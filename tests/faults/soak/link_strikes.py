@@ -18,9 +18,9 @@ from resilient_rpc import Client, RpcError
 from tests.broker.bombs import BOMBS
 from tests.faults.soak.republish import TROUBLE, connection
 from tests.faults.soak.schedule import Fault
-from tests.faults.soak.strikes import Strikes, pause, stuck
+from tests.faults.soak.strikes import Strikes, cut, pause, stuck
 from tests.servers.handle import Broker, ServerError
-from tests.servers.proxy import Proxy, Way
+from tests.servers.proxy import Proxy
 
 ALARM = """
 vm_memory_monitor:set_vm_memory_high_watermark({{absolute, "1MB"}}), timer:sleep({ms}),
@@ -130,11 +130,11 @@ class LinkStrikes(Strikes):
     # --- links ---
 
     def _bytes(self, link: Proxy, fault: Fault) -> None:
-        _cut(link, int(20_000 * fault.draw), "up" if self._draw.random() < 0.5 else "down", fault.seconds)
+        cut(link, int(20_000 * fault.draw), "up" if self._draw.random() < 0.5 else "down", fault)
 
     def _handshake(self, link: Proxy, fault: Fault) -> None:
         link.reset()
-        _cut(link, 8 + int(600 * fault.draw), "down", fault.seconds)
+        cut(link, 8 + int(600 * fault.draw), "down", fault)
 
     # --- messages ---
 
@@ -199,14 +199,6 @@ class LinkStrikes(Strikes):
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         known = pika.BasicProperties(content_type="application/json", correlation_id=params["id"], **properties)
         channel.basic_publish("", self._queue, json.dumps(body).encode(), known)
-
-
-def _cut(link: Proxy, after: int, way: Way, within: float) -> None:
-    """Amid a frame. If fewer bytes come it is done all the same: else it would be done in the peace that follows."""
-    link.cut(after, way)
-    pause(within)
-    if link.spare(way):
-        link.reset()
 
 
 class Encoded(pika.BasicProperties):

@@ -88,6 +88,14 @@ def stuck(link: Proxy, ways: tuple[Way, ...], fault: Fault) -> None:
         link.thaw()
 
 
+def cut(link: Proxy, after: int, way: Way, fault: Fault) -> None:
+    """Amid a frame. If fewer bytes come it is done all the same: else it would be done in the peace that follows."""
+    link.cut(after, way)
+    pause(fault.seconds)
+    if link.spare(way):
+        link.reset()
+
+
 def pause(seconds: float) -> None:
     """Wait, which is what a fault is made of."""
     if seconds > 0:
